@@ -113,7 +113,11 @@ struct Parts {
 
 impl Error {
     /// A new error; `operation` is a verb ("read pack"), `message` says what is wrong and what to do.
-    pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(
+        kind: ErrorKind,
+        operation: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Error(Box::new(Parts {
             kind,
             operation,

@@ -9,7 +9,12 @@ pub fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
-        .flat_map(|b| [DIGITS[(b >> 4) as usize] as char, DIGITS[(b & 15) as usize] as char])
+        .flat_map(|b| {
+            [
+                DIGITS[(b >> 4) as usize] as char,
+                DIGITS[(b & 15) as usize] as char,
+            ]
+        })
         .collect()
 }
 
@@ -134,7 +139,10 @@ impl ContainerId {
     /// From `<16 hex>-<32 hex>`.
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, random) = text.split_once('-')?;
-        Some(ContainerId { epoch: u64::from_be_bytes(from_hex(epoch)?), random: from_hex(random)? })
+        Some(ContainerId {
+            epoch: u64::from_be_bytes(from_hex(epoch)?),
+            random: from_hex(random)?,
+        })
     }
 }
 
@@ -144,7 +152,10 @@ mod tests {
 
     #[test]
     fn container_names_round_trip_and_refuse_other_spellings() {
-        let id = ContainerId { epoch: 7, random: [0xab; 16] };
+        let id = ContainerId {
+            epoch: 7,
+            random: [0xab; 16],
+        };
         assert_eq!(ContainerId::parse(&id.to_string()), Some(id));
         assert_eq!(ContainerId::parse(&id.to_string().to_uppercase()), None);
         assert_eq!(ContainerId::parse("7-ab"), None);

@@ -27,7 +27,8 @@ pub fn log(seq: u64) -> String {
 /// The sequence number of a log key, if it is one.
 pub fn log_seq(key: &str) -> Option<u64> {
     let digits = key.strip_prefix(LOG)?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }
 
 /// `hb/<writer>`.
@@ -56,7 +57,10 @@ pub struct ContainerKey {
 impl ContainerKey {
     /// The key of pack `id`.
     pub fn pack(id: ContainerId) -> Self {
-        ContainerKey { kind: ContainerKind::Pack, id }
+        ContainerKey {
+            kind: ContainerKind::Pack,
+            id,
+        }
     }
 
     /// From a full object name.
@@ -65,7 +69,10 @@ impl ContainerKey {
             Some(name) => (ContainerKind::Pack, name),
             None => (ContainerKind::Index, key.strip_prefix(INDEX)?),
         };
-        Some(ContainerKey { kind, id: ContainerId::parse(name)? })
+        Some(ContainerKey {
+            kind,
+            id: ContainerId::parse(name)?,
+        })
     }
 }
 
@@ -88,7 +95,8 @@ impl Serialize for ContainerKey {
 impl<'de> Deserialize<'de> for ContainerKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        ContainerKey::parse(&text).ok_or_else(|| serde::de::Error::custom("not the name of a container"))
+        ContainerKey::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom("not the name of a container"))
     }
 }
 
@@ -100,7 +108,12 @@ mod tests {
     fn log_names_sort_like_numbers_and_refuse_other_spellings() {
         assert_eq!(log(42), "log/00000000000000000042");
         assert_eq!(log_seq(&log(u64::MAX)), Some(u64::MAX));
-        for bad in ["log/42", "log/+0000000000000000042", "log/99999999999999999999", "logs/00000000000000000042"] {
+        for bad in [
+            "log/42",
+            "log/+0000000000000000042",
+            "log/99999999999999999999",
+            "logs/00000000000000000042",
+        ] {
             assert_eq!(log_seq(bad), None, "{bad}");
         }
     }

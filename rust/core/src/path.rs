@@ -16,7 +16,9 @@ pub const TEMPORARY_PREFIX: &[u8] = b".nbws-tmp-";
 ///
 /// Whoever restores relies on it: a path that passes can't leave the target by its spelling.
 pub fn check(path: &[u8]) -> Result<()> {
-    let bad = |why: &'static str| Err(Error::new(ErrorKind::Corrupt, "check path", why).at_path(&path[..path.len().min(200)]));
+    let bad = |why: &'static str| {
+        Err(Error::new(ErrorKind::Corrupt, "check path", why).at_path(&path[..path.len().min(200)]))
+    };
     if path.is_empty() {
         return bad("empty path");
     }
@@ -42,12 +44,17 @@ pub fn parent(path: &[u8]) -> Option<&[u8]> {
 
 /// The last component of `path`.
 pub fn name(path: &[u8]) -> &[u8] {
-    path.iter().rposition(|b| *b == b'/').map_or(path, |at| &path[at + 1..])
+    path.iter()
+        .rposition(|b| *b == b'/')
+        .map_or(path, |at| &path[at + 1..])
 }
 
 /// Whether `path` is `root` or lies below it; an empty `root` holds everything.
 pub fn is_within(path: &[u8], root: &[u8]) -> bool {
-    root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    root.is_empty()
+        || path
+            .strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// `parent/name`, or `name` alone at the top level.
@@ -79,7 +86,14 @@ pub fn parse(text: &[u8]) -> Result<Vec<u8>> {
     }
     let path = parts.join(&b'/');
     if !path.is_empty() {
-        check(&path).map_err(|e| Error::new(ErrorKind::InvalidInput, "parse path", e.message().to_owned()).at_path(text))?;
+        check(&path).map_err(|e| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "parse path",
+                e.message().to_owned(),
+            )
+            .at_path(text)
+        })?;
     }
     Ok(path)
 }
@@ -91,7 +105,18 @@ mod tests {
     #[test]
     fn hostile_spellings_are_refused() {
         let long = vec![b'a'; 256];
-        for bad in [&b""[..], b"/a", b"a/", b"a//b", b".", b"..", b"a/../b", b"a/./b", b"a\0b", &long] {
+        for bad in [
+            &b""[..],
+            b"/a",
+            b"a/",
+            b"a//b",
+            b".",
+            b"..",
+            b"a/../b",
+            b"a/./b",
+            b"a\0b",
+            &long,
+        ] {
             assert!(check(bad).is_err(), "{bad:?}");
         }
         for good in [&b"a"[..], b"...", b"a/.b/..c", b"\xff\xfe", &long[..255]] {

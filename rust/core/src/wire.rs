@@ -47,7 +47,11 @@ impl<'a> WireReader<'a> {
 
     /// Fails unless everything was read.
     pub fn end(&self) -> Result<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.corrupt("trailing bytes")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.corrupt("trailing bytes"))
+        }
     }
 
     /// The next `count` bytes.

@@ -1,0 +1,1 @@
+//! Plans: inputs to a plan as a value, no side effects.
