@@ -10,6 +10,8 @@ mod object;
 mod open;
 mod retry;
 mod s3;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use counting::{Counting, RequestTotals};
 pub use open::{StoreOptions, open};
