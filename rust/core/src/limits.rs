@@ -56,3 +56,5 @@ pub const MAX_COMMENT_BYTES: usize = 1_024;
 pub const MAX_JSON_INTEGER: u64 = (1 << 53) - 1;
 /// Plain bytes aimed at per frame.
 pub const FRAME_TARGET_BYTES: usize = 1 << 20;
+/// Largest ignore file that is honoured: compiling patterns takes time and memory in proportion.
+pub const MAX_IGNORE_FILE_BYTES: usize = 1 << 20;
