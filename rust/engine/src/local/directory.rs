@@ -1,8 +1,9 @@
 //! Reading one directory: its names, its own rules, and a look at each entry.
 
 use super::meta::{self, FileKind, Stat};
+use super::order::{Child, Gathered, Listing, compare_contents};
 use super::scan::{RuleProblem, Walk};
-use super::scanned::{Child, Gathered, LastOwner, Listing, Place, Record, compare_contents};
+use super::scanned::{LastOwner, Place, Record};
 use super::{SkipReason, Skipped, errno_text, fault};
 use nbws_core::filter::{self, IgnoreFile, Verdict};
 use nbws_core::limits::{MAX_IGNORE_FILE_BYTES, MAX_PATH_BYTES};

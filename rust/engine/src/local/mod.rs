@@ -2,6 +2,7 @@
 
 mod directory;
 mod meta;
+mod order;
 mod read;
 mod root;
 mod scan;
@@ -9,34 +10,20 @@ mod scanned;
 mod walker;
 mod write;
 
-pub(crate) use meta::{FileKind, Metadata, Stat, Unapplied};
-pub(crate) use read::OpenFile;
-pub(crate) use root::{Root, RootIdentity};
-pub(crate) use scan::{RuleProblem, ScanOptions, scan};
-pub(crate) use scanned::{Scanned, ScannedEntry};
-pub(crate) use write::NewFile;
+#[allow(unused_imports)]
+pub(crate) use self::{
+    meta::{FileKind, Metadata, Stat, Unapplied},
+    read::OpenFile,
+    root::{Root, RootIdentity},
+    scan::{RuleProblem, ScanOptions, scan},
+    scanned::{Scanned, ScannedEntry},
+    write::NewFile,
+};
 
+use nbws_core::tree::{Timestamp, Xattr};
 use nbws_core::{Error, ErrorKind};
 use rustix::io::Errno;
 use std::borrow::Cow;
-
-/// Seconds and nanoseconds since 1970; earlier times have negative seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Timestamp {
-    /// Whole seconds, rounded down.
-    pub seconds: i64,
-    /// Nanoseconds of the second.
-    pub nanos: u32,
-}
-
-/// One extended attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Xattr {
-    /// Name with its namespace.
-    pub name: Vec<u8>,
-    /// Value.
-    pub value: Vec<u8>,
-}
 
 /// A path that exists but is not in the scan, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +58,16 @@ pub(crate) enum SkipReason {
 }
 
 impl SkipReason {
+    /// Why a file of that kind is never stored; `None` if it is.
+    fn of_kind(kind: FileKind) -> Option<SkipReason> {
+        match kind {
+            FileKind::Directory | FileKind::File | FileKind::Symlink => None,
+            FileKind::Fifo => Some(SkipReason::Fifo),
+            FileKind::Socket => Some(SkipReason::Socket),
+            FileKind::Device => Some(SkipReason::Device),
+        }
+    }
+
     /// A stable word for reports and JSON.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -5,7 +5,8 @@
 //! the tree, whatever is swapped under the walk.
 
 use super::meta;
-use super::scanned::{Gathered, Outcome, Owners, Scanned};
+use super::order::{Gathered, Outcome};
+use super::scanned::{Owners, Scanned};
 use super::walker::Walker;
 use super::{Root, fault};
 use crate::cancel::CancelToken;

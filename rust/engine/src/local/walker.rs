@@ -1,8 +1,8 @@
 //! One thread of the walk: takes a directory, has it read, hands its sub-directories on.
 
 use super::directory::{DirectoryReader, Refusal};
+use super::order::{Listing, Outcome};
 use super::scan::{Board, DirectoryPlace, Task, Walk};
-use super::scanned::{Listing, Outcome};
 use super::{SkipReason, fault};
 use nbws_core::filter::IgnoreFile;
 use nbws_core::{Error, Result, path};
@@ -162,7 +162,9 @@ impl<'a> Walker<'a> {
             if !self.reader.path.is_empty() {
                 self.reader.path.push(b'/');
             }
-            self.reader.path.extend_from_slice(record.place.of(&listing.names));
+            self.reader
+                .path
+                .extend_from_slice(record.place.of(&listing.names));
         }
         let waiting = listing.children.len().saturating_sub(1);
         board.places[directory as usize].outcome = Outcome::Listed(listing);
