@@ -124,3 +124,6 @@ fn fault(operation: &'static str, path: &[u8], errno: Errno) -> Error {
     .at_path(path)
     .caused_by(cause)
 }
+
+#[cfg(test)]
+mod tests;
