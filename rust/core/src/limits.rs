@@ -18,6 +18,8 @@ pub const MAX_PATH_BYTES: usize = 65_535;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Longest symlink target, in bytes.
 pub const MAX_LINK_BYTES: usize = 65_535;
+/// Largest ignore file that is honoured: compiling patterns takes time and memory in proportion.
+pub const MAX_IGNORE_FILE_BYTES: usize = 1 << 20;
 /// Most extended attributes of one entry.
 pub const MAX_XATTRS: usize = 1_024;
 /// Most bytes of extended attribute values of one entry.
