@@ -16,6 +16,7 @@ pub mod testkit;
 pub use counting::{Counting, RequestTotals};
 pub use open::{StoreOptions, open};
 pub use retry::Retrying;
+pub(crate) use retry::{Backoff, pause, within};
 
 use async_trait::async_trait;
 use bytes::Bytes;
