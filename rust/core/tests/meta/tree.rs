@@ -354,3 +354,50 @@ fn segments_have_a_few_hundred_entries_and_many_refs_get_nodes() {
     let average = tree.len() / all.len();
     assert!((150..700).contains(&average), "{average} entries a segment");
 }
+
+/// One encoding out of two neighbours: the tag, the sum of the counts, the items of both.
+fn merged(first: &[u8], second: &[u8], counts: [usize; 2]) -> Vec<u8> {
+    let header = |count| 1 + if count < 128 { 1 } else { 2 };
+    let mut bytes = vec![first[0]];
+    nbws_core::wire::put_varint(&mut bytes, (counts[0] + counts[1]) as u64);
+    bytes.extend_from_slice(&first[header(counts[0])..]);
+    bytes.extend_from_slice(&second[header(counts[1])..]);
+    bytes
+}
+
+#[test]
+fn lists_and_nodes_that_should_have_been_cut_are_refused() {
+    let runs: Vec<Run> = (0..1_200u32)
+        .map(|n| {
+            let mut id = [1; 32];
+            id[4..8].copy_from_slice(&n.to_le_bytes());
+            if n == 600 {
+                id[..2].copy_from_slice(&[0, 4]);
+            }
+            Run {
+                id: ChunkId(id),
+                length: 1,
+                count: 1,
+            }
+        })
+        .collect();
+    let lists = cut_lists(&runs);
+    let counts = [601, 599];
+    assert_eq!(lists.len(), 2);
+    assert_eq!(decode_list(&lists[0]).unwrap().len(), counts[0]);
+    let error = decode_list(&merged(&lists[0], &lists[1], counts)).unwrap_err();
+    assert!(error.message().contains("cut"), "{error}");
+
+    let refs: Vec<SegmentRef> = (0..600u32)
+        .map(|n| SegmentRef {
+            first_path: format!("{n:04}").into_bytes(),
+            entries: 1,
+            id: ChunkId([1; 32]),
+            length: 1,
+        })
+        .collect();
+    let nodes = cut_nodes(&refs);
+    let counts = [nodes[0].entries as usize, nodes[1].entries as usize];
+    let error = decode_node(&merged(&nodes[0].bytes, &nodes[1].bytes, counts)).unwrap_err();
+    assert!(error.message().contains("cut"), "{error}");
+}
