@@ -73,8 +73,8 @@ impl Objects {
         translate(self.site, &self.redaction, operation, key, error)
     }
 
-    /// A write that finds nothing has no place to go to: `NotFound` is for reads.
-    fn write_failed(
+    /// `NotFound` is for reads of one object: a write or a listing that finds nothing has the wrong place.
+    fn place_failed(
         &self,
         operation: &'static str,
         key: &str,
@@ -85,7 +85,7 @@ impl Objects {
             return Error::new(
                 ErrorKind::InvalidInput,
                 operation,
-                "the bucket or directory to write to does not exist",
+                "the bucket or directory does not exist",
             )
             .at(key);
         }
@@ -132,7 +132,7 @@ impl Store for Objects {
         let request = self.client.put(&path, PutPayload::from_bytes(bytes));
         self.bounded(OPERATION, key, len, request)
             .await?
-            .map_err(|e| self.write_failed(OPERATION, key, &e))?;
+            .map_err(|e| self.place_failed(OPERATION, key, &e))?;
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl Store for Objects {
                 | object_store::Error::Precondition { .. }
                 | object_store::Error::NotModified { .. },
             ) => Ok(Created::Exists),
-            Err(e) => Err(self.write_failed(OPERATION, key, &e)),
+            Err(e) => Err(self.place_failed(OPERATION, key, &e)),
         }
     }
 
@@ -220,7 +220,7 @@ impl Store for Objects {
             let next = self
                 .bounded(OPERATION, prefix, 0, pages.try_next())
                 .await?
-                .map_err(|e| self.failed(OPERATION, prefix, &e))?;
+                .map_err(|e| self.place_failed(OPERATION, prefix, &e))?;
             let Some(meta) = next else { break };
             let Some(key) = self.key(&meta.location) else {
                 continue;

@@ -1,6 +1,7 @@
 //! `s3:` stores: Amazon S3 and services that speak its protocol.
 
 use super::failure::{Redaction, Site, translate};
+use super::listing::ListingCheck;
 use super::object::Objects;
 use super::open::StoreOptions;
 use nbws_core::{Error, ErrorKind, Result};
@@ -49,6 +50,7 @@ pub(super) fn open(url: &Url, described: &str, options: &StoreOptions) -> Result
     })?;
     let mut builder = AmazonS3Builder::from_env()
         .with_retry(RETRIES)
+        .with_http_connector(ListingCheck)
         .with_checksum_algorithm(Checksum::SHA256)
         .with_disable_bulk_delete(true);
     if std::env::var_os("AWS_TIMEOUT").is_none() {
