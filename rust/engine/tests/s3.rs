@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-/// Answers each request with the next of `answers` (status and body), the last one again and again.
+/// Answers each request with the next of `answers` (status and body), the last one again and again. A body that starts with
+/// `cut:` is announced as longer than it is.
 struct Server {
     endpoint: String,
     requests: Arc<Mutex<Vec<Seen>>>,
@@ -64,7 +65,7 @@ impl Server {
                     1 => answers[0].clone(),
                     _ => answers.pop_front().unwrap(),
                 };
-                let length = answer.len();
+                let length = answer.len() + if answer.starts_with("cut:") { 10 } else { 0 };
                 let shown = if head { "" } else { &answer };
                 let _ = write!(
                     reader.get_mut(),
@@ -119,6 +120,7 @@ async fn a_create_is_sent_once_whatever_the_answer() {
         (501, "NotImplemented", Err(ErrorKind::Unsupported)),
         (404, "NoSuchBucket", Err(ErrorKind::InvalidInput)),
         (404, "", Err(ErrorKind::InvalidInput)),
+        (301, "PermanentRedirect", Err(ErrorKind::InvalidInput)),
         (400, "InvalidRequest", Err(ErrorKind::InvalidInput)),
     ] {
         let server = Server::start(&[(status, &error(code))]);
@@ -195,6 +197,18 @@ async fn ranges_are_exact_or_damage() {
     // A server that ignores the range and sends everything is not believed either.
     let server = Server::start(&[(200, "0123456789")]);
     assert!(server.store().get_range("packs/a", 2..4).await.is_err());
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_off_is_never_returned() {
+    let server = Server::start(&[(200, "cut:0123456789")]);
+    let store = server.store();
+    for failed in [
+        store.get("packs/a").await.unwrap_err(),
+        store.list("packs/", None).await.unwrap_err(),
+    ] {
+        assert_eq!(failed.kind(), ErrorKind::Unavailable, "{failed:?}");
+    }
 }
 
 #[tokio::test]

@@ -236,6 +236,31 @@ async fn half_a_pair_of_credentials_names_the_variables() {
 }
 
 #[tokio::test]
+async fn bad_s3_options_are_refused_before_anything_is_sent() {
+    for (name, value, says) in [
+        ("endpoint", "not a url", "no URL"),
+        ("endpoint", "ftp://host", "no URL"),
+        ("endpoint", "http://127.0.0.1:9", "allow_http"),
+        ("virtual_hosted_style_request", "maybe", "maybe"),
+        ("client_options.connect_timeout", "soon", "soon"),
+    ] {
+        let options = StoreOptions::from_iter([
+            ("access_key_id", "key-id"),
+            ("secret_access_key", "secret-key"),
+            (name, value),
+        ]);
+        let error = open("s3://bucket/x", &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.message().contains(says), "{error:?}");
+        assert!(!error.message().contains("reach"), "{error:?}");
+    }
+    for url in ["s3:///x", "s3://buc%20ket/x", "s3://bucket/a//b"] {
+        let error = open(url, &s3("https://127.0.0.1:9")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
+    }
+}
+
+#[tokio::test]
 async fn totals_count_requests_and_bytes() {
     let store = Counting::new(open("memory:///counting", &none()).unwrap());
     store

@@ -471,7 +471,7 @@ async fn race(
                 newest = (last.seq, u64::from_be_bytes(id));
             }
         }
-        if random(seed, n) % 4 == 0 {
+        if random(seed, n).is_multiple_of(4) {
             faulty.release().await;
         }
         tokio::task::yield_now().await;

@@ -218,6 +218,10 @@ fn remote(redaction: &Redaction, error: &object_store::Error, text: &str) -> (Er
     let answer = Answer::of(text);
     let said = said(error, redaction);
     match answer.status {
+        None if text.contains("redirect without LOCATION") => (
+            ErrorKind::InvalidInput,
+            "the bucket is in another region; set region".to_owned(),
+        ),
         None => (
             ErrorKind::Unavailable,
             format!("can't reach the store ({said})"),
@@ -256,7 +260,7 @@ fn remote(redaction: &Redaction, error: &object_store::Error, text: &str) -> (Er
 }
 
 /// What the server or the library said: `<Code>: <Message>` of an XML body, else the innermost cause.
-fn said(error: &object_store::Error, redaction: &Redaction) -> String {
+pub(super) fn said(error: &object_store::Error, redaction: &Redaction) -> String {
     let text = error.to_string();
     let answer = Answer::of(&text);
     if let Some(status) = answer.status {

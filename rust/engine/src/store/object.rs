@@ -115,7 +115,7 @@ impl Objects {
     }
 }
 
-fn info(meta: &ObjectMeta, key: String) -> ObjectInfo {
+fn listed(meta: &ObjectMeta, key: String) -> ObjectInfo {
     ObjectInfo {
         key,
         size: meta.size,
@@ -202,7 +202,7 @@ impl Store for Objects {
             .bounded(OPERATION, key, 0, self.client.head(&path))
             .await?
             .map_err(|e| self.failed(OPERATION, key, &e))?;
-        Ok(info(&meta, key.to_owned()))
+        Ok(listed(&meta, key.to_owned()))
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>> {
@@ -226,7 +226,7 @@ impl Store for Objects {
                 continue;
             };
             if key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after) {
-                found.push(info(&meta, key));
+                found.push(listed(&meta, key));
             }
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));
