@@ -1,14 +1,14 @@
 """Reads an nbws repository without the engine: the format's second implementation.
 
-Written from ``docs/format.md`` alone (the section numbers below are its own). It needs the standard library,
-``blake3`` and ``zstandard``, imports nothing else of nbws and works as a single file::
+Written from ``docs/format.md`` alone (the section numbers below are its own). It needs the standard
+library, ``blake3`` and ``zstandard``, imports nothing else of nbws and works as a single file::
 
     python reader.py DIR-OF-STORE                       # lists snapshots and rescues
     python reader.py DIR-OF-STORE SNAPSHOT TARGET       # restores one into a new or empty directory
 
-``DIR-OF-STORE`` is a local copy of the repository's objects. ``SNAPSHOT`` is an id, a unique prefix of one, or
-``latest``. Everything that is wrong with a repository is a `FormatError`; a failure of the local disk while
-restoring is an `OSError`.
+``DIR-OF-STORE`` is a local copy of the repository's objects. ``SNAPSHOT`` is an id, a unique prefix of one,
+or ``latest``. Everything that is wrong with a repository is a `FormatError`; a failure of the local disk
+while restoring is an `OSError`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn, TextIO, cast
 
 import zstandard
 from blake3 import blake3
@@ -60,7 +60,7 @@ FRAME_HEADER_BYTES: Final = 24
 TRAILER_BYTES: Final = 48
 CHUNKS, INDEX_PART, INDEX_ROOT, DELTA, ATTACHMENT = 1, 2, 3, 4, 5
 DIRECTORY, FILE, SYMLINK, OMITTED = 1, 2, 3, 4
-STALE, UNSTABLE, XATTRS, LINK, HOLES = 1, 2, 4, 8, 16
+STALE, UNSTABLE, XATTRS, LINK, HOLES, ALL_FLAGS = 1, 2, 4, 8, 16, 31
 STATES: Final = frozenset(
     (
         "none",
@@ -136,10 +136,10 @@ class _Cursor:
         while True:
             byte = self.u8()
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:
+            if not byte & 0x80:
                 break
             shift += 7
-            if shift > 63:
+            if shift > 9 * 7:
                 self.fail("has a varint of more than 10 bytes")
         if byte == 0 and shift:
             self.fail("has a varint that is not minimal")
@@ -171,7 +171,7 @@ class _Cursor:
 def encode_varint(value: int) -> bytes:
     """Encodes an unsigned integer as minimal LEB128."""
     out = bytearray()
-    while value > 0x7F:
+    while value >> 7:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
@@ -199,7 +199,7 @@ def _no_fraction(digits: str) -> NoReturn:
 
 
 def parse_canonical_json(encoded: bytes, most: int, what: str) -> dict[str, object]:
-    """Decodes an object in canonical JSON; what would not be encoded to the same bytes again is `FormatError`."""
+    """Decodes an object in canonical JSON; refuses what would not be encoded to the same bytes again."""
     if len(encoded) > most:
         _fail(f"{what}: has {len(encoded)} bytes, {most} are allowed")
     try:
@@ -321,6 +321,10 @@ def decode_frame(stored: bytes, kind: int, plain_length: int, what: str) -> byte
         _fail(f"{what}: has {plain} bytes, {MAX_FRAME_PLAIN[kind]} are allowed")
     if hash32(stored[:16] + payload)[:8] != stored[16:FRAME_HEADER_BYTES]:
         _fail(f"{what}: checksum mismatch")
+    return _decode_payload(codec, payload, plain, what)
+
+
+def _decode_payload(codec: int, payload: bytes, plain: int, what: str) -> bytes:
     if codec == 0:
         if len(payload) != plain:
             _fail(f"{what}: raw payload of another length")
@@ -406,8 +410,10 @@ class Location:
 class IndexPart:
     """One index part, searched in its encoded form (44 bytes a chunk)."""
 
+    _HEAD_BYTES = 13
+
     def __init__(self, plain: bytes) -> None:
-        if len(plain) < 13 or plain[:1] != b"I":
+        if len(plain) < self._HEAD_BYTES or plain[:1] != b"I":
             _fail("index part: has another tag or ends early")
         packs, frames, chunks = struct.unpack_from("<III", plain, 1)
         self._chunks: int = chunks
@@ -536,7 +542,8 @@ class Content:
 class Entry:
     """One path of a tree.
 
-    `kind` is DIRECTORY, FILE, SYMLINK or OMITTED; `leader` is None outside hard link groups, empty in a leader.
+    `kind` is DIRECTORY, FILE, SYMLINK or OMITTED; `leader` is None outside hard link groups and empty in a
+    leader.
     """
 
     path: bytes
@@ -655,7 +662,7 @@ def _decode_entry(cursor: _Cursor, previous: bytes) -> Entry:
     if path <= previous or (shared < len(previous) and suffix[0] == previous[shared]):
         cursor.fail(f"has paths out of order or a prefix that is not the longest: {path[:80]!r}")
     kind, flags = cursor.u8(), cursor.u8()
-    if not DIRECTORY <= kind <= OMITTED or flags >= 32 or (kind != FILE and flags & (LINK | HOLES)):
+    if not DIRECTORY <= kind <= OMITTED or flags & ~ALL_FLAGS or (kind != FILE and flags & (LINK | HOLES)):
         cursor.fail(f"has an entry of kind {kind} with flags {flags}")
     mode, uid, gid = cursor.varint(0o7777), cursor.varint(U32), cursor.varint(U32)
     seconds, nanos = cursor.zigzag(), cursor.varint(999_999_999)
@@ -827,7 +834,8 @@ def decode_snapshot_root(plain: bytes) -> SnapshotRoot:
 class TreeCheck:
     """Follows a tree entry by entry: order, parents, hard link groups, counts and `tree_root`.
 
-    The parent of an entry that `push` accepts is a directory that came before: restoring it can't leave the target.
+    The parent of an entry that `push` accepts is a directory that came before: restoring it can't leave the
+    target.
     """
 
     def __init__(self) -> None:
@@ -1091,8 +1099,8 @@ def decode_format(encoded: bytes) -> Format:
 class Repository:
     """A local copy of a repository's objects, opened for reading.
 
-    Raises `FormatError` if `format` is missing, damaged or of another version. Methods read lazily and verify what
-    they read.
+    Raises `FormatError` if `format` is missing, damaged or of another version. Methods read lazily and verify
+    what they read.
     """
 
     _CACHED_FRAMES = 8
@@ -1115,7 +1123,7 @@ class Repository:
                 size = os.fstat(stream.fileno()).st_size
                 if (size > length) if whole else (offset + length > size):
                     _fail(
-                        f"{name}: has {size} bytes, expected {'at most' if whole else 'at least'} {offset + length}"
+                        f"{name}: has {size} bytes, not {'up to' if whole else 'at least'} {offset + length}"
                     )
                 stream.seek(offset)
                 return stream.read(size if whole else length)
@@ -1127,7 +1135,7 @@ class Repository:
     def _names(self, folder: str, pattern: str) -> list[str]:
         try:
             return sorted(
-                name for name in os.listdir(self._directory / folder) if re.fullmatch(pattern, name)
+                each.name for each in (self._directory / folder).iterdir() if re.fullmatch(pattern, each.name)
             )
         except FileNotFoundError:
             return []
@@ -1210,8 +1218,8 @@ class Repository:
     def log(self) -> Log:
         """Reads the chain: from the newest record down through matching parents. It must reach record 1.
 
-        Records below a break belong to a pruned log; then the ledger just below the chain is needed, which version 0
-        does not write.
+        Records below a break belong to a pruned log; then the ledger just below the chain is needed, which
+        version 0 does not write.
         """
         slots, chain = set(self._slots()), [self.newest()]
         while chain[-1].seq - 1 in slots:
@@ -1222,7 +1230,7 @@ class Repository:
         first = chain[-1].seq
         if first != 1:
             _fail(
-                f"the log's chain ends at record {first}: record {first - 1} is missing or is not its parent, and there is no ledger"
+                f"the chain ends at record {first}: {first - 1} is not there or not its parent, and no ledger"
             )
         chain.reverse()
         for before_or_none, record in zip([None, *chain], chain, strict=False):
@@ -1230,7 +1238,7 @@ class Repository:
         return Log(tuple(chain))
 
     def resolve(self, wanted: str) -> Work:
-        """Finds a snapshot or rescue by id, unique prefix, or ``latest``, the workspace head of the newest record."""
+        """Finds a snapshot or rescue by id, unique prefix, or ``latest``: the workspace head."""
         if wanted == "latest":
             head = self.newest().head
             if head is None:
@@ -1265,8 +1273,8 @@ class Repository:
     def rebuild_index(self, *, skipped: list[str] | None = None) -> Index:
         """Builds the index from the directories of all packs instead, and uses it from now on.
 
-        A damaged pack raises `FormatError`, unless a list is given: then the problem is appended to it and the pack
-        left out.
+        A damaged pack raises `FormatError`, unless a list is given: then the problem is appended to it and
+        the pack left out.
         """
         table: dict[bytes, list[Location]] = {}
         for name in self.packs():
@@ -1304,7 +1312,7 @@ class Repository:
     # -- snapshots and files
 
     def snapshot(self, work: Work) -> SnapshotRoot:
-        """Reads a snapshot's root, at its place or, if the pack is gone, by its chunk id through the index."""
+        """Reads a snapshot's root at its place or, if that is gone, by its chunk id through the index."""
         try:
             plain = self.placed(work.root, CHUNKS)
         except FormatError:
@@ -1337,7 +1345,7 @@ class Repository:
             yield from refs
 
     def entries(self, root: SnapshotRoot) -> Iterator[Entry]:
-        """Yields a snapshot's entries in order; each path is safe by itself, `check_tree` checks them together."""
+        """Yields a snapshot's entries in order; each is safe by itself, `check_tree` checks them together."""
         for ref in self.segment_refs(root):
             entries = decode_segment(self.chunk(ref.id, ref.length))
             if entries[0].path != ref.first_path or len(entries) != ref.entries:
@@ -1345,7 +1353,7 @@ class Repository:
             yield from entries
 
     def check_tree(self, root: SnapshotRoot) -> None:
-        """Reads a snapshot's whole tree (not the files) and compares order, parents, links, counts and tree_root."""
+        """Reads a snapshot's tree, not its files, and checks order, parents, links, counts and tree_root."""
         check = TreeCheck()
         for entry in self.entries(root):
             check.push(entry)
@@ -1527,9 +1535,9 @@ def restore(
 ) -> Restored:
     """Restores a whole snapshot into a new or empty directory.
 
-    The tree is checked as a whole before anything is written. Owners are those of the caller; set-id bits of files
-    are left out unless `special_modes` is true; directories get their modes and times last. A restore that raises
-    leaves an unfinished target.
+    The tree is checked as a whole before anything is written. Owners are those of the caller; set-id bits of
+    files are left out unless `special_modes` is true; directories get their modes and times last. A restore
+    that raises leaves an unfinished target.
     """
     repository.check_tree(root)
     place = _Target(target, special_modes=special_modes)
@@ -1562,12 +1570,17 @@ _EXIT_CODES: Final = {CORRUPT: 7, UNSUPPORTED: 8, NOT_FOUND: 3, INVALID_INPUT: 2
 _EXIT_LOCAL_IO: Final = 10
 
 
+def _say(line: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(line + "\n")
+
+
 def _list(repository: Repository) -> None:
     log = repository.log()
     for record in log.snapshots() + log.rescues():
         body = record.body
-        print(
-            f"{body['snapshot']}  {record.kind:8}  seq {record.seq}  time {record.time}  {body['files']} files  {body['bytes']} bytes"
+        _say(
+            f"{body['snapshot']}  {record.kind:8}  seq {record.seq}  time {record.time}"
+            f"  {body['files']} files  {body['bytes']} bytes"
         )
 
 
@@ -1603,17 +1616,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = repository.snapshot(repository.resolve(options.snapshot))
         restored = restore(repository, root, options.target, special_modes=options.special_modes)
     except FormatError as error:
-        print(f"nbws.reader: {error.kind}: {error}", file=sys.stderr)
+        _say(f"nbws.reader: {error.kind}: {error}", sys.stderr)
         return _EXIT_CODES[error.kind]
     except OSError as error:
-        print(f"nbws.reader: LocalIo: {error}", file=sys.stderr)
+        _say(f"nbws.reader: LocalIo: {error}", sys.stderr)
         return _EXIT_LOCAL_IO
     for warning in (*skipped, *restored.warnings):
-        print(f"nbws.reader: warning: {warning}", file=sys.stderr)
-    print(
-        f"{root.snapshot.hex()}: {restored.files} files, {restored.directories} directories, {restored.bytes} bytes"
+        _say(f"nbws.reader: warning: {warning}", sys.stderr)
+    _say(
+        f"{root.snapshot.hex()}: {restored.files} files, {restored.directories} directories, "
+        f"{restored.bytes} bytes"
     )
-    print(f"tree_root {restored.tree_root}")
+    _say(f"tree_root {restored.tree_root}")
     return 0
 
 

@@ -1,17 +1,18 @@
-"""Writes small repositories in pure Python, after docs/format.md: test input for readers, independent of reader.py and of the engine."""
+"""Writes small repositories in pure Python, after docs/format.md: input for readers."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import struct
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 from blake3 import blake3
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIRECTORY, FILE, SYMLINK, OMITTED = 1, 2, 3, 4
 Run = tuple[bytes, int, int]
@@ -73,7 +74,7 @@ class Chunker:
 
 @dataclass(frozen=True)
 class Node:
-    """One entry to write. `runs` overrules `plain`: (chunk bytes, count) pairs, so that huge sparse files stay cheap."""
+    """One entry to write; `runs`, pairs of chunk and count, overrules `plain`."""
 
     path: bytes
     kind: int = FILE
@@ -131,7 +132,10 @@ def entry_body(node: Node, size: int, content: bytes) -> bytes:
 
 
 def encode_entry(node: Node, previous: bytes, size: int, content: bytes) -> bytes:
-    shared = len(os.path.commonprefix((previous, node.path)))
+    shared = next(
+        (at for at, pair in enumerate(zip(previous, node.path, strict=False)) if pair[0] != pair[1]),
+        len(previous),
+    )
     flags = node.flags | 4 * bool(node.xattrs) | 8 * (node.leader is not None) | 16 * bool(node.holes)
     pairs = b"".join(prefixed(name) + prefixed(value) for name, value in node.xattrs)
     return b"".join(

@@ -1,13 +1,16 @@
 """Explicit-state model of the commit, fencing and pruning protocol (docs/consistency.md).
 
-A breadth-first search visits every interleaving, within bounds, of two writers (sessions and one-shot saves), a prune (Mark, Sweep,
-deletes), an operator who withdraws Marks (Cancel), the pruning of the log, crashes, lost replies and PUTs that land late. `Rules`
-that are removed by name (a mutation) must lead to a violation: otherwise the model would be too weak to trust.
+A breadth-first search visits every interleaving, within bounds, of two writers (sessions and one-shot
+saves), a prune (Mark, Sweep, deletes), an operator who withdraws Marks (Cancel), the pruning of the log,
+crashes, lost replies and PUTs that land late. Rules that are removed by name (a mutation) must lead to a
+violation: otherwise the model would be too weak to trust.
 
     python commit_model.py PROFILE [MUTATION ...]      # see PROFILES, SOAK_PROFILES, CAUGHT and HARMLESS
 
-Records and packs are interned: a record is a small integer, a set of packs a bit mask. What follows from a log alone is computed
-once per log (`View`). The chain of a log and the legality of a step are always derived from it, never kept beside it.
+Records and packs are interned: a record is a small integer, a set of packs a bit mask. What follows from a
+log alone is computed once per log (`View`). A crash is a step only for a writer that may start again: one
+that never acts again is a prefix of what is searched anyway. The writers are alike, so the first one to
+start is called 0.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CLAIM, SNAPSHOT, RESCUE, MARK, CANCEL, SWEEP = "claim", "snapshot", "rescue", "mark", "cancel", "sweep"
 OFF, PUT, CONFIRM, OPEN, FENCED, DELETING = "off", "put", "confirm", "open", "fenced", "deleting"
@@ -26,7 +31,7 @@ PRUNE, OPERATOR = 2, 3
 
 
 class Record(NamedTuple):
-    """One record; (writer, number) makes it unique. `refs` are packs: used by work, doomed by a Mark, swept by a Sweep."""
+    """One record, made unique by (writer, number); `refs` are packs: used by work, doomed or swept."""
 
     seq: int
     kind: str
@@ -95,7 +100,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far the search goes: per writer `saves` and `starts`; in total `plans`, `marks`, `cancels` and `faults`."""
+    """How far the search goes: `saves` and `starts` of each writer; the other counts are totals."""
 
     saves: int = 2
     starts: int = 1
@@ -111,7 +116,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a search. `violation` is empty if none was found; `trace` leads to it; `actions` counts edges by action."""
+    """The result of a search: `trace` leads to the `violation`, if any; `actions` counts edges by action."""
 
     states: int
     edges: int
@@ -152,7 +157,7 @@ class Model:
         return found
 
     def pack(self, epoch: int, writer: int, number: int) -> int:
-        """Returns the bit of a new pack: named by epoch and random, or by content if that rule was removed."""
+        """Returns the bit of a new pack: named by epoch and random, or by content without that rule."""
         name = (0, 0, 0) if "content_named_packs" in self.removed else (epoch, writer, number)
         found = self._pack_bits.setdefault(name, 1 << len(self._pack_epochs))
         if found == 1 << len(self._pack_epochs):
@@ -211,7 +216,7 @@ class Model:
         )
 
     def _fencing(self, chain: list[int]) -> str:
-        """Checks that epochs fence: no older epoch's snapshot after a newer one, and one writer for each epoch."""
+        """Checks that epochs fence: no snapshot of an older epoch after a newer one, one writer an epoch."""
         newest, owners = 0, dict[int, int]()
         for each in chain:
             record = self._records[each]
@@ -249,7 +254,7 @@ class Model:
         return tuple(sorted((*log, record), key=lambda each: self._records[each].seq)), True
 
     def committed(self, log: tuple[int, ...], record: int) -> bool:
-        """Tells whether a record that was put belongs to the chain: nothing follows, or its successor names it as parent."""
+        """Tells whether a record that was put is in the chain: nothing follows, or its successor names it."""
         seq = self._records[record].seq
         successor = next((self._records[each] for each in log if self._records[each].seq > seq), None)
         return successor is None or (successor.seq == seq + 1 and successor.parent == record)
@@ -320,7 +325,7 @@ class Model:
         return self._set(state, who, started._replace(starts=writer.starts + 1, number=writer.number + 1))
 
     def _save(self, state: State, who: int, writer: Writer, *, one_shot: bool) -> Iterator[Step]:
-        """Saves an empty tree, or one of chunk A: from a pack that the dedup index names, else in a new pack."""
+        """Saves an empty tree, or one of chunk A: in a pack that the dedup index names, else in a new one."""
         view = self.view(state.log)
         seen = view.used & ~view.doomed if one_shot else writer.seen
         epoch = view.epoch + 1 if one_shot else writer.epoch
@@ -410,7 +415,8 @@ class Model:
 
     # --- prune and the operator
 
-    def _propose(self, view: View, kind: str, who: int, number: int, refs: int, mark: int = NONE) -> int:
+    def _propose(self, view: View, kind: str, number: int, refs: int, mark: int) -> int:
+        who = OPERATOR if kind == CANCEL else PRUNE
         seq = self._records[view.head].seq + 1
         return self.record(Record(seq, kind, view.epoch, who, number, view.head, refs, mark))
 
@@ -440,7 +446,7 @@ class Model:
             if "sweep_before_mark" in self.removed:
                 yield "mark skipped", state._replace(prune=marked._replace(phase=DELETING, todo=dead))
             else:
-                pending = self._propose(view, MARK, PRUNE, prune.plans, dead)
+                pending = self._propose(view, MARK, prune.plans, dead, NONE)
                 yield "mark planned", state._replace(prune=marked._replace(phase=PUT, pending=pending))
         marks = view.open_marks
         if "sweep_ignores_cancel" in self.removed:
@@ -453,7 +459,7 @@ class Model:
             if refs & view.live and "sweep_without_live_check" not in self.removed:
                 continue
             if refs & state.packs:
-                pending = self._propose(view, SWEEP, PRUNE, prune.plans, refs, mark)
+                pending = self._propose(view, SWEEP, prune.plans, refs, mark)
                 yield "sweep planned", state._replace(prune=prune._replace(phase=PUT, pending=pending))
         for sweep in view.sweeps:
             if self._records[sweep].refs & state.packs:
@@ -469,7 +475,7 @@ class Model:
             again = "mark_not_recomputed" if record.kind == MARK else "sweep_not_recomputed"
             if again in self.removed:
                 pending = self._propose(
-                    self.view(state.log), record.kind, PRUNE, prune.plans, record.refs, record.mark
+                    self.view(state.log), record.kind, prune.plans, record.refs, record.mark
                 )
                 yield "plan sent again", state._replace(prune=prune._replace(pending=pending))
             else:
@@ -488,7 +494,7 @@ class Model:
         operator, view = state.operator, self.view(state.log)
         if operator.phase == OFF and operator.plans < self.bounds.cancels:
             for mark in view.open_marks:
-                pending = self._propose(view, CANCEL, OPERATOR, 16 * operator.plans, 0, mark)
+                pending = self._propose(view, CANCEL, 16 * operator.plans, 0, mark)
                 yield (
                     "cancel planned",
                     state._replace(
@@ -502,7 +508,7 @@ class Model:
         if self.view(log).slots[record.seq] == operator.pending:
             yield "cancel put", state._replace(log=log, operator=over)
         elif record.mark in (view.chain if "cancel_ignores_sweep" in self.removed else view.open_marks):
-            pending = self._propose(view, CANCEL, OPERATOR, record.number + 1, 0, record.mark)
+            pending = self._propose(view, CANCEL, record.number + 1, 0, record.mark)
             yield "cancel sent again", state._replace(operator=operator._replace(pending=pending))
         else:
             yield "cancel given up", state._replace(operator=over)
@@ -532,7 +538,7 @@ CAUGHT: dict[str, str] = {
 HARMLESS: dict[str, str] = {
     "doom_current_epoch": "unreferenced packs of the current epoch are doomed too",
     "sweep_without_live_check": "a Sweep does not compute the live packs again",
-    "mark_not_recomputed": "a Mark that lost its slot is sent again as it was: the Sweep's live check stops it",
+    "mark_not_recomputed": "a Mark that lost its slot is sent again: the Sweep's live check stops it",
 }
 #: Removals that are harmless alone and must be caught together: each is the other's second line.
 CAUGHT_TOGETHER: tuple[frozenset[str], ...] = (
@@ -593,12 +599,13 @@ SOAK_PROFILES: dict[str, Bounds] = {
 def main() -> int:
     """Searches one profile and prints the outcome; returns 1 if there is a violation."""
     outcome = search({**PROFILES, **SOAK_PROFILES}[sys.argv[1]], frozenset(sys.argv[2:]))
-    print(
-        f"{outcome.states:,} states, {outcome.edges:,} edges, {outcome.seconds:.1f} s, exhausted: {outcome.exhausted}"
-    )
-    print(outcome.violation or "no violation", *outcome.trace, sep="\n  ")
-    if not outcome.violation:
-        print(outcome.actions)
+    lines = [
+        f"{outcome.states:,} states, {outcome.edges:,} edges, {outcome.seconds:.1f} s",
+        "exhausted" if outcome.exhausted else "not exhausted",
+        outcome.violation or "no violation",
+        *outcome.trace,
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
     return int(bool(outcome.violation))
 
 

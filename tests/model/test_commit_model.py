@@ -24,7 +24,7 @@ SHOWS_IN = {
     "sweep_not_recomputed": "cancel",
 }
 
-#: What a profile must have reached to count as exhausted: a search that never pruned says nothing about pruning.
+#: What a profile must have reached: a search that never pruned says nothing about pruning.
 REACHES = {
     "commit": {
         "reply lost",
@@ -57,7 +57,8 @@ REACHES = {
 
 def exhaust(name: str, bounds: Bounds) -> Outcome:
     outcome = search(bounds)
-    print(f"{name}: {outcome.states:,} states, {outcome.edges:,} edges, {outcome.seconds:.1f} s")
+    figures = f"{outcome.states:,} states, {outcome.edges:,} edges, {outcome.seconds:.1f} s"
+    print(f"{name}: {figures}")  # noqa: T201 (shown by pytest -s)
     assert not outcome.violation, outcome.trace
     assert outcome.exhausted
     return outcome
