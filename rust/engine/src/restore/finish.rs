@@ -3,7 +3,7 @@
 use super::plan::{RestorePlan, key_of};
 use super::wanted::{Action, Wanted, WantedKind};
 use super::write::{STAGING, Writing, destination};
-use crate::local::root::Root;
+use crate::local::Root;
 use crate::local::{FileKind, Metadata};
 use crate::workspace::Access;
 use nbws_core::{ErrorKind, Result, path};

@@ -10,8 +10,8 @@ use crate::base;
 use crate::budget::Resources;
 use crate::clock::Stopwatch;
 use crate::local::cache::KnownTree;
-use crate::local::root::Root;
-use crate::local::scan::{ScanOptions, Scanned, scan};
+use crate::local::Root;
+use crate::local::{ScanOptions, Scanned, scan};
 use crate::options::{Delete, RestoreOptions, SaveOptions};
 use crate::report::{RestoreReport, Skipped};
 use crate::resolve::{Resolved, resolve};
@@ -31,7 +31,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use wanted::{Action, WantedKind};
 use write::{STAGING, Writing, without_chunks, write_all};
 
 /// Ranges of a restore: a few frames a request, and small gaps read for nothing.
@@ -148,9 +147,12 @@ fn apply(
         ..RestoreReport::default()
     };
     begin(access, &mut target, is_staged, is_empty && paths.is_none(), &source, numeric_ids)?;
-    write(access, &target, &mut plan, &mut report, Mode { is_staged, numeric_ids, deletes, threads }, runtime)?;
+    let mode = Mode { is_staged, numeric_ids, deletes, threads };
+    write(access, &target, &source.index, &mut plan, &mut report, mode, runtime)?;
     if options.verify {
-        verify_all(&target.root, &source, &mut plan, &mut report)?;
+        for path in verify::damaged(&target.root, &source.segments, &source.lists, &plan.wanted)? {
+            report.skipped.push(Skipped { path, reason: "what was read back is not what was written".to_owned() });
+        }
     }
     report.complete = report.skipped.is_empty();
     end(access, &mut target, source, plan, &mut report, paths.is_some())?;
@@ -234,6 +236,7 @@ fn begin(
 fn write(
     access: &Access,
     target: &Target,
+    index: &Index,
     plan: &mut RestorePlan,
     report: &mut RestoreReport,
     mode: Mode,
@@ -252,7 +255,7 @@ fn write(
     }
     let rest = without_chunks(&plan.wanted, &needs, &local);
     for missed in writing.copy_local(&local)? {
-        let location = plan_location(&missed.run.id, plan)?;
+        let location = index.lookup(&missed.run.id).ok_or_else(|| base::missing_chunk(&missed.run.id))?;
         needs.push(Need { id: missed.run.id, location, file: missed.item, file_offset: missed.to, count: missed.run.count });
     }
     let fetches = plan_fetches(&mut needs, RANGES);
@@ -283,23 +286,6 @@ fn write(
     report.files_removed = finish.removed;
     report.files_written -= finish.skipped.len() as u64;
     report.skipped.extend(std::mem::take(&mut finish.skipped).into_iter().map(|(path, reason)| Skipped { path, reason }));
-    Ok(())
-}
-
-fn plan_location(id: &ChunkId, plan: &RestorePlan) -> Result<nbws_core::index::ChunkLocation> {
-    plan.locate(id)
-}
-
-/// Reads every restored file again and compares it with the snapshot.
-fn verify_all(root: &Root, source: &Source, plan: &mut RestorePlan, report: &mut RestoreReport) -> Result<()> {
-    for number in plan.wanted.numbers(WantedKind::File, Action::Write).collect::<Vec<_>>() {
-        let path = plan.wanted.path(number).to_vec();
-        let runs = plan.runs_of(source, &path)?;
-        let file = root.open_file(&path)?;
-        if !verify::file_holds(&file, &runs)? {
-            report.skipped.push(Skipped { path, reason: "what was read back is not what was written".to_owned() });
-        }
-    }
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use super::wanted::{Action, Wanted, WantedKind};
 use crate::base::missing_chunk;
 use crate::local::cache::KnownTree;
-use crate::local::root::Root;
-use crate::local::scan::Scanned;
+use crate::local::Root;
+use crate::local::Scanned;
 use crate::local::{FileKind, Stat};
 use crate::save::{entries, seen};
 use crate::workspace::Access;
@@ -196,17 +196,7 @@ impl<'a> Planner<'a> {
     }
 
     fn runs(&self, content: &Content) -> Result<Vec<Run>> {
-        match content {
-            Content::Inline(runs) => Ok(runs.clone()),
-            Content::Listed { lists, .. } => {
-                let mut runs = Vec::new();
-                for list in lists {
-                    let bytes = self.inputs.lists.get(&list.id).ok_or_else(|| missing_chunk(&list.id))?;
-                    runs.extend(decode_list(bytes)?);
-                }
-                Ok(runs)
-            }
-        }
+        runs_of(content, self.inputs.lists)
     }
 
     /// What has to happen, and the old version of the file if its content is known.
@@ -287,6 +277,21 @@ impl<'a> Planner<'a> {
                 self.plan.needs.push(Need { id: run.id, location, file: item, file_offset, count: run.count });
             }
             None => self.plan.lost.push((item, missing_chunk(&run.id))),
+        }
+    }
+}
+
+/// All runs of a file, from its entry or its chunk lists.
+pub(crate) fn runs_of(content: &Content, lists: &HashMap<ChunkId, Vec<u8>>) -> Result<Vec<Run>> {
+    match content {
+        Content::Inline(runs) => Ok(runs.clone()),
+        Content::Listed { lists: refs, .. } => {
+            let mut runs = Vec::new();
+            for list in refs {
+                let bytes = lists.get(&list.id).ok_or_else(|| missing_chunk(&list.id))?;
+                runs.extend(decode_list(bytes)?);
+            }
+            Ok(runs)
         }
     }
 }

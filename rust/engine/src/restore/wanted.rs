@@ -103,11 +103,16 @@ impl Wanted {
         self.targets.get(&number).map_or(&[], Vec::as_slice)
     }
 
+    /// What has to happen at `path`, if something is wanted there.
+    pub(crate) fn action_at(&self, path: &[u8]) -> Option<Action> {
+        let path_of = |item: &Item| &self.paths[item.path_start as usize..][..item.path_len as usize];
+        let at = self.items.binary_search_by(|item| path_of(item).cmp(path)).ok()?;
+        Some(self.items[at].action)
+    }
+
     /// Whether something is wanted at `path`.
     pub(crate) fn contains(&self, path: &[u8]) -> bool {
-        self.items
-            .binary_search_by(|item| self.paths[item.path_start as usize..][..item.path_len as usize].cmp(path))
-            .is_ok()
+        self.action_at(path).is_some()
     }
 
     /// Numbers of the entries with this kind and action.

@@ -5,7 +5,7 @@ use super::finish::metadata_of;
 use super::plan::{LocalRun, key_of};
 use super::wanted::{Action, Wanted};
 use crate::base::{at_pack, fetch_range, for_each_chunk};
-use crate::local::root::Root;
+use crate::local::Root;
 use crate::local::{NewFile, Unapplied};
 use crate::workspace::Access;
 use bytes::Bytes;
