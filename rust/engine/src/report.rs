@@ -20,7 +20,13 @@ pub struct Requests {
 
 impl From<RequestTotals> for Requests {
     fn from(t: RequestTotals) -> Self {
-        Requests { put: t.put, get: t.get, list: t.list, head: t.head, delete: t.delete }
+        Requests {
+            put: t.put,
+            get: t.get,
+            list: t.list,
+            head: t.head,
+            delete: t.delete,
+        }
     }
 }
 

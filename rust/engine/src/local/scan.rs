@@ -40,6 +40,16 @@ pub(crate) struct RuleProblem {
     pub reason: String,
 }
 
+impl std::fmt::Display for RuleProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = nbws_core::error::display_path(&self.path);
+        match self.line {
+            0 => write!(f, "{path} is not honoured: {}", self.reason),
+            line => write!(f, "{path}, line {line} is not honoured: {}", self.reason),
+        }
+    }
+}
+
 /// Lists the tree of `root`, sorted by path.
 ///
 /// What can't be read is listed in `skipped` and never an error, but for the root itself. Fails with `LocalIo` if that can't be
