@@ -232,7 +232,8 @@ impl NewFile {
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            match rustix::io::pwrite(&self.fd, &bytes[written..], offset + written as u64) {
+            let at = offset.saturating_add(written as u64);
+            match rustix::io::pwrite(&self.fd, &bytes[written..], at) {
                 Ok(0) => return Err(self.failed("write", Errno::IO)),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
