@@ -205,7 +205,7 @@ proptest! {
 fn part_ref() -> impl Strategy<Value = PartRef> {
     let numbers = (
         64u32..1 << 29,
-        0u32..1 << 29,
+        25u32..1 << 29,
         0u32..=256 << 20,
         0u64..=6_000_000,
     );
