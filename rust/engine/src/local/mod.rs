@@ -104,6 +104,11 @@ impl SkipReason {
     }
 }
 
+/// Whether a call failed because nothing is at the path any more.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    error.os_error() == Some(Errno::NOENT.raw_os_error())
+}
+
 /// The text of an error number.
 fn errno_text(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()
