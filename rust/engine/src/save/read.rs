@@ -10,6 +10,7 @@ use nbws_core::plan::save_order::Unit;
 use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
 use nbws_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How often a file that changes while it is read is read again.
 const TRIES: u32 = 3;
@@ -126,7 +127,23 @@ fn open_name(pipeline: &Pipeline<'_>, path: &[u8]) -> Result<(OpenFile, Stat)> {
             "became something else while it was saved",
         ));
     }
+    if stat.ctime >= pipeline.planned.settled {
+        leave_tick(pipeline, &stat)?;
+        stat = file.stat()?;
+    }
     Ok((file, stat))
+}
+
+/// Waits until the file system's clock has passed the last change of a file: most kernels move no time for a second change
+/// within one tick, so two equal stats would hide it. At most one tick, and only for what changed a moment ago.
+fn leave_tick(pipeline: &Pipeline<'_>, stat: &Stat) -> Result<()> {
+    for _ in 0..25 {
+        if pipeline.root.file_system_clock()? > stat.ctime {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 fn compare(before: &Stat, after: &Stat, read: u64) -> Stability {
