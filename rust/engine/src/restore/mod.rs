@@ -196,11 +196,19 @@ fn apply(
         runtime,
     )?;
     if options.verify {
-        for path in verify::damaged(&target.root, &source.segments, &source.lists, &plan.wanted)? {
+        let verified =
+            verify::verify(&target.root, &source.segments, &source.lists, &plan.wanted)?;
+        for path in verified.damaged {
             report.skipped.push(Skipped {
                 path,
                 reason: "what was read back is not what was written".to_owned(),
             });
+        }
+        if verified.closed > 0 {
+            report.warnings.push(format!(
+                "{} files could not be read again: their modes forbid it",
+                verified.closed
+            ));
         }
     }
     report.complete = report.skipped.is_empty();

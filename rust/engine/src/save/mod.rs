@@ -188,7 +188,7 @@ fn finish_report(
         && report
             .skipped
             .iter()
-            .all(|s| !s.reason.starts_with("unreadable"));
+            .all(|s| !s.reason.starts_with("unreadable") && !s.reason.starts_with("stored without"));
     report.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     report

@@ -28,9 +28,13 @@ enum Stability {
 
 /// What was found beside the bytes.
 pub(crate) struct Found {
+    /// The stat before the read; `size` is what was read.
     pub(crate) stat: Stat,
     pub(crate) xattrs: Vec<Xattr>,
+    /// Why the attributes could not be read.
+    pub(crate) lacks_xattrs: Option<Box<str>>,
     pub(crate) unstable: bool,
+    /// Next time, an equal stat may stand for equal content.
     pub(crate) trusted: bool,
 }
 
@@ -179,12 +183,25 @@ fn read_whole(pipeline: &Pipeline<'_>, work: u32, plain: &mut Vec<u8>) -> Result
             continue;
         }
         stat.size = read as u64;
-        return Ok(Some(Found {
-            xattrs: file.xattrs()?,
-            unstable: matches!(stability, Stability::Changed),
-            trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
-            stat,
-        }));
+        return Ok(Some(found(pipeline, &file, stat, &stability)));
+    }
+}
+
+/// What goes with the bytes of a file that was read. Attributes that can't be read cost no content; they are asked for again by
+/// the next save.
+fn found(pipeline: &Pipeline<'_>, file: &OpenFile, stat: Stat, stability: &Stability) -> Found {
+    let (xattrs, lacks_xattrs) = match file.xattrs() {
+        Ok(xattrs) => (xattrs, None),
+        Err(error) => (Vec::new(), Some(error.message().into())),
+    };
+    Found {
+        unstable: matches!(stability, Stability::Changed),
+        trusted: matches!(stability, Stability::Same)
+            && stat.ctime < pipeline.planned.settled
+            && lacks_xattrs.is_none(),
+        stat,
+        xattrs,
+        lacks_xattrs,
     }
 }
 
@@ -226,18 +243,13 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         }
         stat.size = read;
         pipeline.access.meter.add(1, 0);
-        pipeline.settle(
-            work,
-            Outcome::Stored(Box::new(StoredFile {
-                content: Content::Large(content),
-                holes,
-                xattrs: file.xattrs()?,
-                unstable: matches!(stability, Stability::Changed),
-                trusted: matches!(stability, Stability::Same)
-                    && stat.ctime < pipeline.planned.settled,
-                stat,
-            })),
-        );
+        let found = found(pipeline, &file, stat, &stability);
+        let stored = StoredFile {
+            content: Content::Large(content),
+            holes,
+            found,
+        };
+        pipeline.settle(work, Outcome::Stored(Box::new(stored)));
         return Ok(());
     }
 }
