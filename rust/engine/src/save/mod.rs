@@ -122,6 +122,13 @@ pub(crate) async fn run(
             let report = finish_report(access, &target.notices, report, watch);
             return Ok((target, report));
         }
+        if target.session.proof.is_none()
+            && wished == Intent::Head
+            && let Intent::Rescue(why) = &intent
+            && scanned.planned.scanned.is_empty()
+        {
+            return Err(nothing_to_keep(why));
+        }
         let index = base::index(access, target.folder.as_ref(), &start.index_root).await?;
         let orphans = load_orphans(access, &target, start.head.as_ref()).await?;
         let stage = Stage {
@@ -143,6 +150,7 @@ pub(crate) async fn run(
             Staged::Stored(all) => *all,
         };
         access.meter.begin("commit", 0, 0);
+        access.cancel.check()?;
         match commit(access, &mut target, start.head, &mut stored, intent.clone()).await? {
             Committed::Replan(newest) => head = Some(newest),
             Committed::Done {
@@ -216,6 +224,12 @@ impl Unproven {
             Unproven::HalfRestored => "a restore into the directory has not finished".to_owned(),
         }
     }
+}
+
+/// The refusal of an empty directory: a rescue of it would hold nothing.
+fn nothing_to_keep(why: &str) -> Error {
+    let text = format!("{why}; it is empty, so nothing was kept. Restore the head first, or save with take_over");
+    Error::new(ErrorKind::InvalidState, "save", text)
 }
 
 fn unproven(target: &Target, head: Option<&LogHead>, take_over: bool) -> Option<Unproven> {
@@ -465,8 +479,9 @@ fn store_blocking(
     let mut outcomes = match outcomes {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            // Seal what is there: the next save reuses it.
-            let _ = packer.finish();
+            // Seal what is there: the next save reuses it. Nothing may land behind the caller's back.
+            let _ = packer.seal();
+            let _ = packer.wait_for_all();
             return Err(error);
         }
     };
@@ -666,7 +681,7 @@ fn shrank(record: Option<&Record>, tree: &NewTree, report: &mut SaveReport) -> b
     let Some(before) = record.filter(|r| r.head.is_some()).map(|r| r.usage) else {
         return false;
     };
-    let is_less = tree.files < before.files / 2 || tree.bytes < before.bytes / 2;
+    let is_less = tree.files < before.files.div_ceil(2) || tree.bytes < before.bytes.div_ceil(2);
     if is_less {
         report.warnings.push(format!(
             "more than half is gone since the last save ({} of {} files, {} of {} bytes are left); that snapshot is kept for 30 days",
