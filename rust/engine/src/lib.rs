@@ -7,3 +7,9 @@ mod local;
 #[allow(dead_code)]
 mod log;
 pub mod store;
+
+#[allow(clippy::all, unreachable_pub)]
+mod surface_stub;
+pub use cancel::CancelToken;
+pub use nbws_core::{Error, ErrorKind, Result};
+pub use surface_stub::*;
