@@ -53,7 +53,7 @@ class Workspace:
     def rescues(self) -> list[dict[str, Any]]:
         """Lists the rescues that were not dismissed, oldest first."""
 
-    def dismiss(self, id: str) -> None:
+    def dismiss(self, rescue: str) -> None:
         """Gives a rescue up."""
 
     def usage(self) -> dict[str, Any]:

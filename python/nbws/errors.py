@@ -59,10 +59,7 @@ class NbwsError(Exception):
         self.path = path
         self.rescue = rescue
         self.os_error = os_error
-        if isinstance(self, OSError):
-            self.errno = os_error
-            self.strerror = message
-            self.filename = path
+        _fill_builtin(self, message, path, os_error)
 
     def __init_subclass__(cls, *, retryable: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -95,6 +92,13 @@ class NbwsError(Exception):
 
 def _rebuild(cls: type[NbwsError], message: str, fields: dict[str, Any]) -> NbwsError:
     return cls(message, **fields)
+
+
+def _fill_builtin(error: Exception, message: str, path: str | None, os_error: int | None) -> None:
+    if isinstance(error, OSError):
+        error.errno = os_error
+        error.strerror = message
+        error.filename = path
 
 
 class Conflict(NbwsError, retryable=True):

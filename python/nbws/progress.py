@@ -39,9 +39,7 @@ class Progress:
     @property
     def fraction(self) -> float:
         """Done bytes, or files where bytes don't count, over the total: 0.0 to 1.0."""
-        done, total = (
-            (self.bytes_done, self.bytes_total) if self.bytes_total else (self.files_done, self.files_total)
-        )
+        done, total = (self.bytes_done, self.bytes_total) if self.bytes_total else (self.files_done, self.files_total)
         return min(done / total, 1.0) if total else 0.0
 
 

@@ -10,7 +10,10 @@ import dataclasses
 import html
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "CheckReport",
@@ -26,6 +29,7 @@ __all__ = [
     "Skipped",
     "Usage",
     "format_size",
+    "time_from_ms",
 ]
 
 _BINARY_STEP = 1024
@@ -59,13 +63,25 @@ def time_from_ms(milliseconds: int | None) -> datetime | None:
 class Report:
     """What every report can do."""
 
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as ``--json`` prints them: times are ISO 8601 in UTC, tuples are lists."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        return cls(**values)
+    def from_engine(cls, values: dict[str, Any]) -> Self:
+        """Builds the report from the dict that the engine returned: lists become tuples, milliseconds times."""
+        fields: dict[str, Any] = {}
+        for name, value in values.items():
+            nested = cls._NESTED.get(name)
+            if name.endswith("_ms"):
+                fields[name.removesuffix("_ms")] = time_from_ms(value)
+            elif isinstance(value, list):
+                fields[name] = tuple(nested.from_engine(item) if nested else item for item in value)
+            else:
+                fields[name] = nested.from_engine(value) if nested else value
+        return cls(**fields)
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -152,6 +168,8 @@ class SaveReport(Report):
         rescue: the snapshot id of a rescue that the save made, or None.
     """
 
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "omitted": Omitted, "skipped": Skipped}
+
     snapshot: str
     seq: int
     complete: bool
@@ -177,20 +195,6 @@ class SaveReport(Report):
     rescue: str | None
     duration_s: float
 
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        return cls(
-            **values
-            | {
-                "requests": Requests(**values["requests"]),
-                "unstable": tuple(values["unstable"]),
-                "stale": tuple(values["stale"]),
-                "omitted": tuple(Omitted(**item) for item in values["omitted"]),
-                "skipped": tuple(Skipped(**item) for item in values["skipped"]),
-                "warnings": tuple(values["warnings"]),
-            }
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport(Report):
@@ -204,6 +208,8 @@ class RestoreReport(Report):
         skipped: paths that were not written, removed or given their metadata, and why.
         rescue: the snapshot id under which unsaved local work was kept first, or None.
     """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "skipped": Skipped}
 
     snapshot: str
     complete: bool
@@ -219,17 +225,6 @@ class RestoreReport(Report):
     rescue: str | None
     duration_s: float
 
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        return cls(
-            **values
-            | {
-                "requests": Requests(**values["requests"]),
-                "skipped": tuple(Skipped(**item) for item in values["skipped"]),
-                "warnings": tuple(values["warnings"]),
-            }
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Rescue(Report):
@@ -244,11 +239,6 @@ class Rescue(Report):
     bytes: int
     origin: str
     partial: bool
-
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        rest = {key: value for key, value in values.items() if key != "time_ms"}
-        return cls(time=datetime.fromtimestamp(values["time_ms"] / 1000, tz=UTC), **rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +263,8 @@ class Usage(Report):
         by_path: top-level paths of the workspace head.
     """
 
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"by_path": PathUsage}
+
     logical_bytes: int
     unique_bytes: int
     stored_bytes: int
@@ -281,10 +273,6 @@ class Usage(Report):
     dedup_ratio: float
     compression_ratio: float
     by_path: tuple[PathUsage, ...]
-
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        return cls(**values | {"by_path": tuple(PathUsage(**item) for item in values["by_path"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,13 +287,11 @@ class DamagedFile(Report):
 class Damage(Report):
     """A damaged or missing object, what is wrong with it, and the files hit."""
 
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"files": DamagedFile}
+
     object: str
     problem: str
     files: tuple[DamagedFile, ...]
-
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        return cls(**values | {"files": tuple(DamagedFile(**item) for item in values["files"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +305,8 @@ class CheckReport(Report):
         damaged: damaged or missing objects; empty means that nothing is wrong.
     """
 
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "damaged": Damage}
+
     objects: int
     bytes_read: int
     complete: bool
@@ -330,13 +318,3 @@ class CheckReport(Report):
     def ok(self) -> bool:
         """Whether all was looked at and nothing is damaged."""
         return self.complete and not self.damaged
-
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        return cls(
-            **values
-            | {
-                "requests": Requests(**values["requests"]),
-                "damaged": tuple(Damage._from_engine(item) for item in values["damaged"]),
-            }
-        )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from nbws.errors import InvalidInput, NotFound
-from nbws.reports import Report, time_from_ms
+from nbws.reports import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,13 +46,6 @@ class Snapshot(Report):
     origin: str
     pinned: bool
     eviction_date: datetime | None
-
-    @classmethod
-    def _from_engine(cls, values: dict[str, Any]) -> Self:
-        renamed = dict(values)
-        renamed["time"] = time_from_ms(renamed.pop("time_ms"))
-        renamed["eviction_date"] = time_from_ms(renamed.pop("eviction_date_ms"))
-        return cls(**renamed)
 
 
 _LATEST = re.compile(r"latest(?:~(\d{1,9}))?", re.ASCII)

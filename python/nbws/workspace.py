@@ -156,7 +156,7 @@ class Workspace:
             "limit_rate": _size(limit_rate),
         }
         with sink_for(progress, "save") as sink:
-            return SaveReport._from_engine(self._engine.save(directory, options, sink))
+            return SaveReport.from_engine(self._engine.save(directory, options, sink))
 
     def restore(
         self,
@@ -209,11 +209,11 @@ class Workspace:
             "memory_bytes": _size(memory),
         }
         with sink_for(progress, "restore") as sink:
-            return RestoreReport._from_engine(self._engine.restore(directory, options, sink))
+            return RestoreReport.from_engine(self._engine.restore(directory, options, sink))
 
     def snapshots(self) -> list[Snapshot]:
         """Lists the snapshots, oldest first."""
-        return [Snapshot._from_engine(values) for values in self._engine.snapshots()]
+        return [Snapshot.from_engine(values) for values in self._engine.snapshots()]
 
     def snapshot(self, selector: str | datetime = "latest") -> Snapshot:
         """Returns the snapshot that an id, a unique prefix, ``"latest"``, ``"latest~2"`` or a time names.
@@ -228,7 +228,7 @@ class Workspace:
 
     def rescues(self) -> list[Rescue]:
         """Lists work that could not become the head and was kept, oldest first; restore one by its snapshot id."""
-        return [Rescue._from_engine(values) for values in self._engine.rescues()]
+        return [Rescue.from_engine(values) for values in self._engine.rescues()]
 
     def dismiss(self, rescue: str | Rescue) -> None:
         """Gives a rescue up: a later prune may remove its bytes.
@@ -240,7 +240,7 @@ class Workspace:
 
     def usage(self) -> Usage:
         """Sums up what is stored; reads metadata only."""
-        return Usage._from_engine(self._engine.usage())
+        return Usage.from_engine(self._engine.usage())
 
     def check(self, *, read_data: bool | float = False, progress: ProgressTarget = None) -> CheckReport:
         """Checks that everything the snapshots and rescues need is there and is what was written.
@@ -253,7 +253,7 @@ class Workspace:
         if not 0.0 <= fraction <= 1.0:
             raise InvalidInput(f"read_data is True, False or a fraction from 0 to 1, not {read_data!r}")
         with sink_for(progress, "check") as sink:
-            return CheckReport._from_engine(self._engine.check({"read_data": fraction}, sink))
+            return CheckReport.from_engine(self._engine.check({"read_data": fraction}, sink))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_open_again, self._reopen)

@@ -84,7 +84,6 @@ def rescues(url: str, action: str | None, rescue: str | None, *, as_json: bool) 
         click.echo("no rescues")
         return
     rows = [
-        (item.snapshot, _local(item.time), f"{item.files:,}", format_size(item.bytes), item.reason)
-        for item in found
+        (item.snapshot, _local(item.time), f"{item.files:,}", format_size(item.bytes), item.reason) for item in found
     ]
     print_table(("rescue", "time", "files", "size", "reason"), rows)

@@ -51,7 +51,10 @@ def check(url: str, *, read_data: float, as_json: bool) -> int:
 
 def print_check(report: CheckReport) -> None:
     """Prints a check for people."""
-    verdict: dict[bool, Any] = {True: ("nothing is damaged", "green"), False: ("damaged or incomplete", "red")}
+    verdict: dict[bool, Any] = {
+        True: ("nothing is damaged", "green"),
+        False: ("damaged or incomplete", "red"),
+    }
     text, colour = verdict[report.ok]
     click.echo(
         f"{heading('Checked')} {report.objects:,} objects, read {format_size(report.bytes_read)} in "

@@ -56,6 +56,7 @@ class _Group(click.Group):
     """Lists commands in the order in which people need them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
         return list(self.commands)
 
 

@@ -46,17 +46,13 @@ _DELETE: dict[str, Literal["auto"] | bool] = {"auto": "auto", "yes": True, "no":
 @click.option("--numeric-ids", is_flag=True, help="Restore uid and gid as saved.")
 @click.option("--discard-changes", is_flag=True, help="Don't keep unsaved local work as a rescue first.")
 @json_option
-def restore(
-    url: str, directory: str, *, paths: tuple[str, ...], delete: str, as_json: bool, **options: Any
-) -> int:
+def restore(url: str, directory: str, *, paths: tuple[str, ...], delete: str, as_json: bool, **options: Any) -> int:
     """Make DIR what a snapshot of the repository at URL says."""
     from nbws.workspace import Workspace
 
     workspace = Workspace.open(url)
     with progress_bar("restore") as progress:
-        report = workspace.restore(
-            directory, paths=paths or None, delete=_DELETE[delete], progress=progress, **options
-        )
+        report = workspace.restore(directory, paths=paths or None, delete=_DELETE[delete], progress=progress, **options)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -36,7 +36,7 @@ class _LevelType(click.ParamType[str | int]):
             return str(value)
         if str(value).isdecimal() and 1 <= int(value) <= _MAX_LEVEL:
             return int(value)
-        self.fail(f"{value!r} is not auto, fast or a number from 1 to {_MAX_LEVEL}", param, ctx)
+        raise click.BadParameter(f"{value!r} is not auto, fast or a number from 1 to {_MAX_LEVEL}", ctx, param)
 
 
 @click.command()

@@ -94,11 +94,11 @@ impl Workspace {
         wait_plain(py, job, None)
     }
 
-    fn dismiss(&self, py: Python<'_>, id: String) -> PyResult<()> {
+    fn dismiss(&self, py: Python<'_>, rescue: String) -> PyResult<()> {
         let workspace = Arc::clone(&self.0);
         let job = Job::start(
             Interrupt::Finish,
-            async move { workspace.dismiss(&id).await },
+            async move { workspace.dismiss(&rescue).await },
         );
         wait(py, job, None)
     }
