@@ -18,6 +18,8 @@ pub const MAX_PATH_BYTES: usize = 65_535;
 pub const MAX_NAME_BYTES: usize = 255;
 /// Longest symlink target, in bytes.
 pub const MAX_LINK_BYTES: usize = 65_535;
+/// Largest ignore file that is honoured: compiling patterns takes time and memory in proportion.
+pub const MAX_IGNORE_FILE_BYTES: usize = 1 << 20;
 /// Most extended attributes of one entry.
 pub const MAX_XATTRS: usize = 1_024;
 /// Most bytes of extended attribute values of one entry.
@@ -56,3 +58,11 @@ pub const MAX_COMMENT_BYTES: usize = 1_024;
 pub const MAX_JSON_INTEGER: u64 = (1 << 53) - 1;
 /// Plain bytes aimed at per frame.
 pub const FRAME_TARGET_BYTES: usize = 1 << 20;
+/// Most encoded bytes of one entry: a segment ends at or after its target, so both together fit into a chunk.
+pub const MAX_ENTRY_BYTES: usize = MAX_CHUNK_BYTES - SEGMENT_TARGET_BYTES - 16;
+/// Encoded bytes of refs at which a tree node ends: long paths must not make it larger than a chunk.
+pub const NODE_TARGET_BYTES: usize = 131_072;
+/// Most encoded bytes of direct segment refs of a snapshot root; more make it two levels deep.
+pub const MAX_DIRECT_REF_BYTES: usize = 524_288;
+/// Largest `format` object.
+pub const MAX_FORMAT_BYTES: usize = 64 << 10;

@@ -1,1 +1,5 @@
-//! Plans: inputs to a plan as a value, no side effects.
+//! Plans: inputs to a plan as a value, without side effects.
+
+pub mod admit;
+pub mod restore;
+pub mod save_order;

@@ -1,1 +1,129 @@
-//! (being written)
+//! The local tree: the only code that names the file system. All work is relative to one opened root directory.
+
+mod directory;
+mod meta;
+mod order;
+mod read;
+mod root;
+mod scan;
+mod scanned;
+mod walker;
+mod write;
+
+#[allow(unused_imports)]
+pub(crate) use self::{
+    meta::{FileKind, Metadata, Stat, Unapplied},
+    read::OpenFile,
+    root::{Root, RootIdentity},
+    scan::{RuleProblem, ScanOptions, scan},
+    scanned::{Scanned, ScannedEntry},
+    write::NewFile,
+};
+
+use nbws_core::tree::{Timestamp, Xattr};
+use nbws_core::{Error, ErrorKind};
+use rustix::io::Errno;
+use std::borrow::Cow;
+
+/// A path that exists but is not in the scan, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Skipped {
+    /// Path below the root; the root itself is "".
+    pub path: Vec<u8>,
+    /// Why it was left out.
+    pub reason: SkipReason,
+}
+
+/// Why a path was left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SkipReason {
+    /// A socket: it has no content to keep.
+    Socket,
+    /// A FIFO: it has no content to keep.
+    Fifo,
+    /// A character or block device.
+    Device,
+    /// Another file system or a bind mount begins here.
+    Mount,
+    /// The file system refused; holds the text of its error.
+    Unreadable(String),
+    /// It was there and went away while it was read.
+    Vanished,
+    /// It turned into something else while it was read.
+    Replaced,
+    /// Its extended attributes are more or larger than a snapshot may hold.
+    XattrTooLarge,
+    /// Its path is longer than a snapshot may hold.
+    PathTooLong,
+}
+
+impl SkipReason {
+    /// Why a file of that kind is never stored; `None` if it is.
+    fn of_kind(kind: FileKind) -> Option<SkipReason> {
+        match kind {
+            FileKind::Directory | FileKind::File | FileKind::Symlink => None,
+            FileKind::Fifo => Some(SkipReason::Fifo),
+            FileKind::Socket => Some(SkipReason::Socket),
+            FileKind::Device => Some(SkipReason::Device),
+        }
+    }
+
+    /// A stable word for reports and JSON.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            SkipReason::Socket => "socket",
+            SkipReason::Fifo => "fifo",
+            SkipReason::Device => "device",
+            SkipReason::Mount => "mount",
+            SkipReason::Unreadable(_) => "unreadable",
+            SkipReason::Vanished => "vanished",
+            SkipReason::Replaced => "replaced",
+            SkipReason::XattrTooLarge => "xattr_too_large",
+            SkipReason::PathTooLong => "path_too_long",
+        }
+    }
+
+    /// The text for people: the word, and what the file system said if it said something.
+    pub(crate) fn text(&self) -> Cow<'static, str> {
+        match self {
+            SkipReason::Unreadable(why) => format!("unreadable: {why}").into(),
+            other => other.name().into(),
+        }
+    }
+
+    /// Whether the last stored state of the path still counts, because what is there could not be read.
+    pub(crate) fn keeps_base(&self) -> bool {
+        matches!(
+            self,
+            SkipReason::Unreadable(_) | SkipReason::Replaced | SkipReason::XattrTooLarge
+        )
+    }
+}
+
+/// The text of an error number.
+fn errno_text(errno: Errno) -> String {
+    std::io::Error::from(errno).to_string()
+}
+
+/// The error of a refused call on `path`.
+fn fault(operation: &'static str, path: &[u8], errno: Errno) -> Error {
+    let cause = std::io::Error::from(errno);
+    let known = |kind, text: &'static str| Error::new(kind, operation, text);
+    match errno {
+        Errno::EXIST => known(ErrorKind::AlreadyExists, "something is there already"),
+        Errno::LOOP => known(
+            ErrorKind::LocalIo,
+            "a symbolic link is in the way; links inside a workspace are never followed",
+        ),
+        Errno::MFILE | Errno::NFILE => known(
+            ErrorKind::LocalIo,
+            "no file descriptor is left; raise the limit of open files",
+        ),
+        _ => return Error::local(operation, path, cause),
+    }
+    .at_path(path)
+    .caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,73 @@
-//! (being written)
+//! The store port: objects behind one prefix, by name. The only module that names `object_store`.
+//!
+//! Eight verbs are all that the engine asks of a store. `create` is the one commit primitive: everything that must
+//! have a single winner goes through it, and it is never repeated blindly.
+
+mod counting;
+mod failure;
+mod file;
+mod object;
+mod open;
+mod retry;
+mod s3;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+pub use counting::{Counting, RequestTotals};
+pub use open::{StoreOptions, open};
+pub use retry::Retrying;
+pub(crate) use retry::{Backoff, pause, within};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use nbws_core::Result;
+use std::fmt;
+use std::ops::Range;
+
+/// What a listing or a `head` says about one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name, relative to the store's prefix.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written by the store's clock, in milliseconds since 1970 UTC.
+    pub modified_ms: u64,
+}
+
+/// Outcome of a `create` that the store decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object is there with exactly these bytes, durably.
+    Yes,
+    /// The store refused because the name is taken, or contended (409). Says nothing about whose bytes are there:
+    /// an earlier attempt of the same writer may have landed. Read it back.
+    Exists,
+}
+
+/// Objects behind one prefix.
+///
+/// Names are ASCII, relative, with `/` between components. Writes are atomic: a reader sees the whole object or none.
+/// Kinds of errors: `NotFound` (only `get`, `get_range`, `head`), `Denied`, `QuotaExceeded` (the store is full),
+/// `Corrupt` (fewer bytes than asked for), `Unsupported`, `InvalidInput` (no such bucket, bad option), `LocalIo`
+/// (`file:`), and `Unavailable`, after which nobody knows whether a write landed.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Writes the object, replacing it if it exists.
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<()>;
+    /// Writes the object if the name is free. Sent once: an unclear outcome is an error, and the caller reads back.
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<Created>;
+    /// Reads the whole object.
+    async fn get(&self, key: &str) -> Result<Bytes>;
+    /// Reads exactly `range`, or fails.
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+    /// Size and time of the object.
+    async fn head(&self, key: &str) -> Result<ObjectInfo>;
+    /// Every object whose name starts with `prefix` and sorts after `after`, sorted by name. Never a part of them:
+    /// a page that fails makes the call fail. A store without the prefix lists nothing.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>>;
+    /// Removes the object; one that is not there counts as removed.
+    async fn delete(&self, key: &str) -> Result<()>;
+    /// The store's URL without secrets.
+    fn describe(&self) -> String;
+}

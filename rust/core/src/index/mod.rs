@@ -1,0 +1,64 @@
+//! Where each chunk lies: parts, the root that lists them, and lookup over all of them (`docs/format.md`, section 9).
+
+mod build;
+mod fold;
+mod part;
+mod root;
+
+pub use build::IndexPartBuilder;
+pub use fold::fold_plan;
+pub use part::IndexPart;
+pub use root::{IndexRoot, PartRef};
+
+use crate::id::{ChunkId, ContainerId};
+use std::sync::Arc;
+
+/// Where a chunk lies: pack, frame, and its place in the plain bytes of the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkLocation {
+    /// The pack.
+    pub pack: ContainerId,
+    /// Position of the frame in the pack.
+    pub offset: u32,
+    /// Length of the frame with its header.
+    pub stored_len: u32,
+    /// Length of the frame after decoding.
+    pub plain_len: u32,
+    /// Position of the chunk in the plain bytes of the frame.
+    pub chunk_offset: u32,
+    /// Length of the chunk.
+    pub chunk_len: u32,
+}
+
+/// All live parts of one index.
+#[derive(Clone, Default)]
+pub struct Index {
+    parts: Vec<Arc<IndexPart>>,
+}
+
+impl Index {
+    /// An index of these parts, oldest first.
+    pub fn new(parts: Vec<Arc<IndexPart>>) -> Self {
+        Index { parts }
+    }
+
+    /// Where chunk `id` lies, by the newest part that names it.
+    pub fn lookup(&self, id: &ChunkId) -> Option<ChunkLocation> {
+        self.parts.iter().rev().find_map(|part| part.lookup(id))
+    }
+
+    /// Chunks named by the parts; one that several parts name counts several times.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum()
+    }
+
+    /// Whether no chunk is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The parts, oldest first.
+    pub fn parts(&self) -> &[Arc<IndexPart>] {
+        &self.parts
+    }
+}

@@ -1,0 +1,380 @@
+//! Local state: what a target directory is known to hold. Disposable; losing it costs reading, never data.
+//!
+//! One folder per repository and target: `session.json` (who wrote last, what is proven, a record that is being
+//! committed), `tree` (the segments of the tree in the target, with stat keys), `index/` (parts by hash) and `uploaded/`
+//! (directories of packs that are stored but not committed yet).
+
+use nbws_core::diff::StatKey;
+use nbws_core::id::{ContainerId, FrameHash, RepositoryId, SnapshotId, TreeRoot, WriterId, to_hex};
+use nbws_core::tree::Timestamp;
+use nbws_core::wire::WireReader;
+use nbws_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{ErrorKind as IoKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const VERSION: u32 = 1;
+const TREE_MAGIC: &[u8; 8] = b"nbwstree";
+const KEY_BYTES: usize = 20;
+
+/// What is known of one target; `session.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    pub(crate) version: u32,
+    pub(crate) repository: RepositoryId,
+    /// Device and inode of the target directory, and the boot they were seen in.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) boot: String,
+    pub(crate) writer: WriterId,
+    /// Exact bytes of the newest record seen.
+    pub(crate) head: Option<String>,
+    /// The workspace head that the target is proven to hold or to descend from.
+    pub(crate) proof: Option<SnapshotId>,
+    /// The snapshot whose tree the target was last known to hold; `tree` belongs to it.
+    pub(crate) base: Option<SnapshotId>,
+    /// Tree root of the proven workspace head.
+    pub(crate) proof_root: Option<TreeRoot>,
+    /// All that was written to the target had reached the disk.
+    pub(crate) synced: bool,
+    /// Exact bytes of a record whose fate is not known.
+    pub(crate) pending: Option<String>,
+}
+
+impl Session {
+    pub(crate) fn new(repository: RepositoryId, writer: WriterId) -> Self {
+        Session {
+            version: VERSION,
+            repository,
+            device: 0,
+            inode: 0,
+            boot: String::new(),
+            writer,
+            head: None,
+            proof: None,
+            base: None,
+            proof_root: None,
+            synced: false,
+            pending: None,
+        }
+    }
+}
+
+/// The tree that the target holds, as last saved or restored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KnownTree {
+    /// It was saved from this target, so a path that it omits and the disk lacks is gone for good.
+    pub(crate) saved_here: bool,
+    /// Encoded segments, in order.
+    pub(crate) segments: Vec<Vec<u8>>,
+    /// One key per entry, in order; empty: nothing is known.
+    pub(crate) keys: Vec<StatKey>,
+}
+
+/// The folder of one repository and target.
+#[derive(Clone, Debug)]
+pub(crate) struct StateFolder {
+    path: PathBuf,
+}
+
+impl StateFolder {
+    /// The folder for `target` under `state_root`; made on the first write.
+    pub(crate) fn new(state_root: &Path, repository: RepositoryId, target: &Path) -> Self {
+        let name = blake3::hash(target.as_os_str().as_bytes());
+        StateFolder { path: state_root.join(repository.to_hex()).join(to_hex(&name.as_bytes()[..16])) }
+    }
+
+    fn make(&self, sub: &str) -> Result<PathBuf> {
+        let path = if sub.is_empty() { self.path.clone() } else { self.path.join(sub) };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|e| local("make local state", &path, e))?;
+        Ok(path)
+    }
+
+    /// Writes `name` by way of a temporary file, synced before and after the rename.
+    fn write(&self, sub: &str, name: &str, parts: &[&[u8]], durable: bool) -> Result<()> {
+        let folder = self.make(sub)?;
+        let (path, temporary) = (folder.join(name), folder.join(format!("{name}.tmp")));
+        let attempt = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            for part in parts {
+                file.write_all(part)?;
+            }
+            if durable {
+                file.sync_all()?;
+            }
+            fs::rename(&temporary, &path)?;
+            if durable {
+                File::open(&folder)?.sync_all()?;
+            }
+            Ok(())
+        };
+        attempt().map_err(|e| local("write local state", &path, e))
+    }
+
+    fn read(&self, sub: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(sub).join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == IoKind::NotFound => Ok(None),
+            Err(e) => Err(local("read local state", &path, e)),
+        }
+    }
+
+    /// The session; `None` if there is none or it can't be understood.
+    pub(crate) fn load_session(&self) -> Result<Option<Session>> {
+        let Some(bytes) = self.read("", "session.json")? else { return Ok(None) };
+        Ok(serde_json::from_slice::<Session>(&bytes).ok().filter(|s| s.version == VERSION))
+    }
+
+    /// Stores the session; durable when this returns.
+    pub(crate) fn store_session(&self, session: &Session) -> Result<()> {
+        let bytes = serde_json::to_vec(session)
+            .map_err(|e| Error::internal("write local state", e.to_string()))?;
+        self.write("", "session.json", &[&bytes], true)
+    }
+
+    /// Stores the tree of snapshot `id`; durable when this returns.
+    pub(crate) fn store_tree(&self, id: SnapshotId, tree: &KnownTree) -> Result<()> {
+        let mut head = Vec::with_capacity(64);
+        head.extend_from_slice(TREE_MAGIC);
+        head.extend_from_slice(&VERSION.to_le_bytes());
+        head.extend_from_slice(&id.0);
+        head.push(u8::from(tree.saved_here));
+        head.extend_from_slice(&(tree.segments.len() as u32).to_le_bytes());
+        for segment in &tree.segments {
+            head.extend_from_slice(&(segment.len() as u32).to_le_bytes());
+        }
+        let mut keys = Vec::with_capacity(8 + tree.keys.len() * KEY_BYTES);
+        keys.extend_from_slice(&(tree.keys.len() as u64).to_le_bytes());
+        for key in &tree.keys {
+            keys.extend_from_slice(&key.ino.to_le_bytes());
+            keys.extend_from_slice(&key.ctime.seconds.to_le_bytes());
+            keys.extend_from_slice(&key.ctime.nanos.to_le_bytes());
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut parts: Vec<&[u8]> = vec![&head];
+        parts.extend(tree.segments.iter().map(Vec::as_slice));
+        parts.push(&keys);
+        for part in &parts {
+            hasher.update(part);
+        }
+        let hash = hasher.finalize();
+        parts.push(hash.as_bytes());
+        self.write("", "tree", &parts, true)
+    }
+
+    /// The tree, if it is the one of snapshot `id` and undamaged.
+    pub(crate) fn load_tree(&self, id: SnapshotId) -> Result<Option<KnownTree>> {
+        let Some(bytes) = self.read("", "tree")? else { return Ok(None) };
+        let Some((content, hash)) = bytes.split_last_chunk::<32>() else { return Ok(None) };
+        if blake3::hash(content).as_bytes() != hash {
+            return Ok(None);
+        }
+        Ok(decode_tree(content, id).ok().flatten())
+    }
+
+    /// An index part by the hash of its plain bytes.
+    pub(crate) fn load_index_part(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
+        Ok(self.read("index", &hash.to_hex())?.filter(|bytes| FrameHash::of(bytes) == hash))
+    }
+
+    /// Keeps an index part; not synced, because its hash tells whether it is whole.
+    pub(crate) fn store_index_part(&self, hash: FrameHash, bytes: &[u8]) -> Result<()> {
+        if self.path.join("index").join(hash.to_hex()).exists() {
+            return Ok(());
+        }
+        self.write("index", &hash.to_hex(), &[bytes], false)
+    }
+
+    /// Removes index parts that are not in `live`.
+    pub(crate) fn retain_index_parts(&self, live: &[FrameHash]) {
+        let Ok(folder) = fs::read_dir(self.path.join("index")) else { return };
+        for file in folder.flatten() {
+            let keep = file.file_name().to_str().is_some_and(|n| live.iter().any(|h| h.to_hex() == n));
+            if !keep {
+                // A part that stays behind costs space only.
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+
+    /// Remembers the directory of a pack that is stored but not committed: `seq` is the log head it was made on.
+    pub(crate) fn store_uploaded(&self, pack: ContainerId, seq: u64, part: &[u8]) -> Result<()> {
+        let hash = blake3::hash(part);
+        self.write("uploaded", &pack.to_string(), &[&seq.to_le_bytes(), hash.as_bytes(), part], false)
+    }
+
+    /// Directories of packs that are stored but not committed, with the log head they were made on.
+    pub(crate) fn load_uploaded(&self) -> Vec<(u64, Vec<u8>)> {
+        let Ok(folder) = fs::read_dir(self.path.join("uploaded")) else { return Vec::new() };
+        let mut out = Vec::new();
+        for file in folder.flatten() {
+            let Ok(bytes) = fs::read(file.path()) else { continue };
+            let Some((seq, rest)) = bytes.split_first_chunk::<8>() else { continue };
+            let Some((hash, part)) = rest.split_first_chunk::<32>() else { continue };
+            if blake3::hash(part).as_bytes() == hash {
+                out.push((u64::from_le_bytes(*seq), part.to_vec()));
+            }
+        }
+        out
+    }
+
+    /// Forgets the uploaded packs: they are committed, or no longer to be trusted.
+    pub(crate) fn clear_uploaded(&self) {
+        let _ = fs::remove_dir_all(self.path.join("uploaded"));
+    }
+}
+
+fn decode_tree(bytes: &[u8], id: SnapshotId) -> Result<Option<KnownTree>> {
+    let mut reader = WireReader::new(bytes, "read local state");
+    if reader.array::<8>()? != *TREE_MAGIC || reader.u32()? != VERSION || reader.array::<16>()? != id.0 {
+        return Ok(None);
+    }
+    let saved_here = reader.u8()? != 0;
+    let count = reader.u32()? as usize;
+    if count > reader.remaining() / 4 {
+        return Ok(None);
+    }
+    let mut lengths = Vec::with_capacity(count);
+    for _ in 0..count {
+        lengths.push(reader.u32()? as usize);
+    }
+    let mut segments = Vec::with_capacity(count);
+    for length in lengths {
+        segments.push(reader.take(length)?.to_vec());
+    }
+    let count = reader.u64()? as usize;
+    if count != reader.remaining() / KEY_BYTES {
+        return Ok(None);
+    }
+    let mut keys = Vec::with_capacity(count);
+    for _ in 0..count {
+        let ino = reader.u64()?;
+        let seconds = reader.u64()? as i64;
+        let nanos = reader.u32()?;
+        keys.push(StatKey { ino, ctime: Timestamp { seconds, nanos } });
+    }
+    reader.end()?;
+    Ok(Some(KnownTree { saved_here, segments, keys }))
+}
+
+fn local(operation: &'static str, path: &Path, cause: std::io::Error) -> Error {
+    Error::local(operation, path.as_os_str().as_bytes(), cause)
+}
+
+/// Where local state goes, and why it is not where the caller expected.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StatePlace {
+    /// `None`: there is no place; everything is read again, and proofs live in this process only.
+    pub(crate) root: Option<PathBuf>,
+    /// A sentence for the report.
+    pub(crate) notice: Option<String>,
+}
+
+/// Chooses the state directory: `wished`, else `NBWS_STATE`, else `$XDG_STATE_HOME/nbws`, else `~/.local/state/nbws`; never
+/// inside `workspace`, and only where it can be written: otherwise a private directory below the system's temporary one.
+pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> StatePlace {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let preferred = wished
+        .map(Path::to_path_buf)
+        .or_else(|| variable("NBWS_STATE"))
+        .or_else(|| variable("XDG_STATE_HOME").map(|p| p.join("nbws")))
+        .or_else(|| variable("HOME").map(|p| p.join(".local/state/nbws")));
+    let why = match &preferred {
+        Some(path) if is_inside(path, workspace) => "it would lie inside the workspace",
+        Some(path) if usable(path) => return StatePlace { root: preferred, notice: None },
+        Some(_) => "it can't be written",
+        None => "HOME is not set",
+    };
+    let user = rustix::process::geteuid().as_raw();
+    let fallback = std::env::temp_dir().join(format!("nbws-state-{user}"));
+    if !is_inside(&fallback, workspace) && usable(&fallback) && is_private(&fallback, user) {
+        let notice = format!("local state is kept in {}: {why}", fallback.display());
+        return StatePlace { root: Some(fallback), notice: Some(notice) };
+    }
+    StatePlace {
+        root: None,
+        notice: Some(format!("no local state ({why}, and the temporary directory is no better): every file is read again")),
+    }
+}
+
+fn is_inside(path: &Path, workspace: &Path) -> bool {
+    // The state directory may not exist yet: its nearest existing ancestor decides.
+    let existing = path.ancestors().find_map(|p| fs::canonicalize(p).ok());
+    let workspace = fs::canonicalize(workspace).unwrap_or_else(|_| workspace.to_path_buf());
+    path.starts_with(&workspace) || existing.is_some_and(|p| p.starts_with(&workspace))
+}
+
+fn usable(path: &Path) -> bool {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).is_ok()
+        && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+fn is_private(path: &Path, user: u32) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == user && m.mode() & 0o077 == 0)
+}
+
+/// Names the present boot of the machine; empty where the kernel does not say.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
+}
+
+/// Memory limit of the control group this process runs in, in bytes.
+pub(crate) fn memory_limit_bytes() -> Option<u64> {
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_tree_comes_back_only_for_its_snapshot_and_undamaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateFolder::new(dir.path(), RepositoryId([1; 16]), Path::new("/w"));
+        let tree = KnownTree {
+            saved_here: true,
+            segments: vec![vec![1, 2, 3], vec![]],
+            keys: vec![StatKey { ino: 5, ctime: Timestamp { seconds: -1, nanos: 2 } }; 3],
+        };
+        let id = SnapshotId([7; 16]);
+        folder.store_tree(id, &tree).unwrap();
+        let loaded = folder.load_tree(id).unwrap().unwrap();
+        assert_eq!((loaded.saved_here, &loaded.segments, &loaded.keys), (true, &tree.segments, &tree.keys));
+        assert!(folder.load_tree(SnapshotId([8; 16])).unwrap().is_none());
+        let file = folder.path.join("tree");
+        let mut bytes = fs::read(&file).unwrap();
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            fs::write(&file, &bytes).unwrap();
+            assert!(folder.load_tree(id).unwrap().is_none(), "flip at {at}");
+            bytes[at] ^= 1;
+        }
+    }
+
+    #[test]
+    fn state_never_lies_inside_the_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("a/b/state");
+        let place = choose_state_place(Some(&inside), dir.path());
+        assert!(place.root.is_none_or(|root| !root.starts_with(dir.path())));
+        assert!(place.notice.unwrap().contains("inside the workspace"));
+        assert!(!inside.exists());
+    }
+}

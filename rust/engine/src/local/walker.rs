@@ -1,0 +1,209 @@
+//! One thread of the walk: takes a directory, has it read, hands its sub-directories on.
+
+use super::directory::{DirectoryReader, Refusal};
+use super::order::{Listing, Outcome};
+use super::scan::{Board, DirectoryPlace, Task, Walk};
+use super::{SkipReason, fault};
+use nbws_core::filter::IgnoreFile;
+use nbws_core::{Error, Result, path};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+/// How a directory is opened for reading.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+
+/// A directory that was read.
+struct Entered {
+    fd: OwnedFd,
+    listing: Listing,
+    ignores: Arc<[Arc<IgnoreFile>]>,
+}
+
+/// One thread of the walk.
+pub(super) struct Walker<'a> {
+    walk: &'a Walk<'a>,
+    reader: DirectoryReader<'a>,
+}
+
+impl Drop for Walker<'_> {
+    /// Hands over what this thread noted. If it panicked, the others are told, for they would wait for it.
+    fn drop(&mut self) {
+        let mut board = self.walk.board();
+        self.reader.hand_over(&mut board.gathered);
+        if std::thread::panicking() {
+            board.failed = Some(Error::internal("scan", "a thread of the walk panicked"));
+            self.walk.ready.notify_all();
+        }
+    }
+}
+
+impl<'a> Walker<'a> {
+    /// A thread's share of `walk`.
+    pub(super) fn new(walk: &'a Walk<'a>) -> Self {
+        Walker {
+            walk,
+            reader: DirectoryReader::new(walk),
+        }
+    }
+
+    /// Reads directories until none is left.
+    pub(super) fn run(mut self) {
+        let mut next = self.wait(self.walk.board());
+        while let Some(task) = next {
+            let directory = task.directory;
+            next = match self.enter(task) {
+                Ok(entered) => self.settle(directory, entered),
+                Err(refusal) => self.refuse(directory, refusal),
+            };
+        }
+    }
+
+    /// Takes the next task, or `None` when nothing more can come.
+    fn wait(&mut self, mut board: MutexGuard<'a, Board>) -> Option<Task> {
+        loop {
+            if board.failed.is_some() {
+                return None;
+            }
+            if let Some(task) = board.waiting.pop() {
+                board.busy += 1;
+                board.path_of(task.directory, &mut self.reader.path);
+                return Some(task);
+            }
+            if board.busy == 0 {
+                self.walk.ready.notify_all();
+                return None;
+            }
+            board.idle += 1;
+            board = self
+                .walk
+                .ready
+                .wait(board)
+                .unwrap_or_else(PoisonError::into_inner);
+            board.idle -= 1;
+        }
+    }
+
+    fn refuse(&mut self, directory: u32, refusal: Refusal) -> Option<Task> {
+        let mut board = self.walk.board();
+        board.busy -= 1;
+        let mut outcome = Outcome::Gone;
+        match refusal {
+            Refusal::Stop(error) => board.failed = Some(error),
+            Refusal::Gone if directory == 0 => {
+                board.failed = Some(fault("scan", b"", Errno::NOENT));
+            }
+            Refusal::Gone => {}
+            Refusal::Skip(reason) if directory == 0 => {
+                let cause = std::io::Error::other(reason.text());
+                board.failed = Some(Error::local("scan", b"", cause));
+            }
+            Refusal::Skip(reason) => {
+                if let SkipReason::Unreadable(_) = reason {
+                    outcome = Outcome::Closed;
+                }
+                self.reader.note_skipped(reason);
+            }
+        }
+        board.places[directory as usize].outcome = outcome;
+        if board.failed.is_some() {
+            self.walk.ready.notify_all();
+        }
+        self.wait(board)
+    }
+
+    /// Puts a listing on the board, queues its sub-directories and goes on with the first of them.
+    fn settle(&mut self, directory: u32, entered: Entered) -> Option<Task> {
+        let Entered {
+            fd,
+            mut listing,
+            ignores,
+        } = entered;
+        let (held, all_may_wait) = match listing.children.is_empty() {
+            true => (None, false),
+            false => {
+                let (held, all_may_wait) = self.walk.hold(fd);
+                (Some(held), all_may_wait)
+            }
+        };
+        let prefix = self.reader.path.len() + usize::from(!self.reader.path.is_empty());
+        let walk = self.walk;
+        let mut board = walk.board();
+        let mut in_hand = None;
+        for child in listing.children.iter_mut().rev() {
+            child.directory = board.places.len() as u32;
+            let name = listing.records[child.record as usize]
+                .place
+                .of(&listing.names);
+            board.places.push(DirectoryPlace {
+                parent: directory,
+                name: name.into(),
+                outcome: Outcome::Closed,
+            });
+            let task = Task {
+                directory: child.directory,
+                parent: None,
+                ignores: Arc::clone(&ignores),
+            };
+            board
+                .waiting
+                .extend(in_hand.replace(task).map(|mut task: Task| {
+                    task.parent = held.as_ref().filter(|_| all_may_wait).map(Arc::clone);
+                    task
+                }));
+        }
+        let gathered = &mut board.gathered;
+        gathered.entries += listing.records.len();
+        gathered.path_bytes += listing.records.len() * prefix + listing.names.len();
+        if let (Some(task), Some(first)) = (&mut in_hand, listing.children.first()) {
+            task.parent = held;
+            let record = &listing.records[first.record as usize];
+            if !self.reader.path.is_empty() {
+                self.reader.path.push(b'/');
+            }
+            self.reader
+                .path
+                .extend_from_slice(record.place.of(&listing.names));
+        }
+        let waiting = listing.children.len().saturating_sub(1);
+        board.places[directory as usize].outcome = Outcome::Listed(listing);
+        if board.failed.is_some() {
+            return None;
+        }
+        for _ in 0..waiting.min(board.idle) {
+            walk.ready.notify_one();
+        }
+        if in_hand.is_some() {
+            return in_hand;
+        }
+        board.busy -= 1;
+        self.wait(board)
+    }
+
+    /// Opens and reads the directory of `task`, whose path is in `self.path`.
+    fn enter(&mut self, task: Task) -> Result<Entered, Refusal> {
+        self.walk.options.cancel.check().map_err(Refusal::Stop)?;
+        let fd = self.open(&task)?;
+        drop(task.parent);
+        let (listing, ignores) = self.reader.read(fd.as_fd(), task.ignores)?;
+        Ok(Entered {
+            fd,
+            listing,
+            ignores,
+        })
+    }
+
+    fn open(&self, task: &Task) -> Result<OwnedFd, Refusal> {
+        let root = self.walk.root;
+        let open = |directory: BorrowedFd<'_>, name: &[u8]| {
+            root.open_at(directory, name, READ, Mode::empty(), ResolveFlags::NO_XDEV)
+        };
+        match &task.parent {
+            _ if task.directory == 0 => open(root.descriptor(), b"."),
+            Some(parent) => open(parent.fd.as_fd(), path::name(&self.reader.path)),
+            None => root.in_parent(&self.reader.path, open),
+        }
+        .map_err(|errno| Refusal::of(errno, &self.reader.path))
+    }
+}

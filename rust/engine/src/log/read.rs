@@ -1,0 +1,100 @@
+//! Reads records by number.
+
+use super::head::LogHead;
+use crate::store::Store;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use nbws_core::id::RepositoryId;
+use nbws_core::record::Record;
+use nbws_core::{Error, ErrorKind, Result, key};
+
+/// How many records are read at once.
+const PARALLEL_READS: usize = 16;
+
+/// Decodes what lies in slot `seq`, and checks that it belongs there.
+pub(super) fn decode_slot(repository: RepositoryId, seq: u64, bytes: &Bytes) -> Result<Record> {
+    let record = Record::decode(bytes)?;
+    if record.repository != repository {
+        let why = format!("belongs to repository {}", record.repository);
+        return Err(Error::corrupt("read record", why).at(key::log(seq)));
+    }
+    if record.seq != seq {
+        let why = format!("holds record {}", record.seq);
+        return Err(Error::corrupt("read record", why).at(key::log(seq)));
+    }
+    Ok(record)
+}
+
+/// The record in slot `seq`, `None` if the slot is empty.
+pub(super) async fn read_slot(
+    store: &dyn Store,
+    repository: RepositoryId,
+    seq: u64,
+) -> Result<Option<LogHead>> {
+    match store.get(&key::log(seq)).await {
+        Ok(bytes) => {
+            let record = decode_slot(repository, seq, &bytes)?;
+            Ok(Some(LogHead { record, bytes }))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Records `first` to `last`, in order, 16 requests at a time; nothing if `last` is below `first`. `Corrupt` if one of them
+/// is missing. Parents are not compared.
+pub(crate) async fn read_from(
+    store: &dyn Store,
+    repository: RepositoryId,
+    first: u64,
+    last: u64,
+) -> Result<Vec<Record>> {
+    stream::iter(first..=last)
+        .map(|seq| async move {
+            match read_slot(store, repository, seq).await? {
+                Some(found) => Ok(found.record),
+                None => Err(Error::corrupt(
+                    "read log",
+                    "is missing although newer records exist",
+                )
+                .at(key::log(seq))),
+            }
+        })
+        .buffered(PARALLEL_READS)
+        .try_collect()
+        .await
+}
+
+/// Numbers of the records that a listing shows after `seq`, rising. A listing may be behind: what it shows exists or
+/// existed, what it does not show may exist as well.
+pub(super) async fn list_after(store: &dyn Store, seq: u64) -> Result<Vec<u64>> {
+    let after = key::log(seq);
+    let listed = store.list(key::LOG, Some(&after)).await?;
+    Ok(listed
+        .iter()
+        .filter_map(|object| key::log_seq(&object.key))
+        .filter(|found| *found > seq)
+        .collect())
+}
+
+/// Every record after `seq`, in order: from the oldest that is left to the newest.
+pub(super) async fn read_after(
+    store: &dyn Store,
+    repository: RepositoryId,
+    seq: u64,
+) -> Result<Vec<Record>> {
+    let listed = list_after(store, seq).await?;
+    let mut records = match (listed.first(), listed.last()) {
+        (Some(&first), Some(&last)) => read_from(store, repository, first, last).await?,
+        _ => Vec::new(),
+    };
+    let mut newest = listed.last().copied().unwrap_or(seq);
+    while let Some(next) = newest.checked_add(1) {
+        let Some(found) = read_slot(store, repository, next).await? else {
+            break;
+        };
+        records.push(found.record);
+        newest = next;
+    }
+    Ok(records)
+}

@@ -1,0 +1,114 @@
+//! What a caller may ask of each verb; defaults are what `docs/` promises.
+
+use crate::store::StoreOptions;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to open a repository.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Make the repository if nothing is there.
+    pub create: bool,
+    /// For a new repository: compare and restore uid and gid.
+    pub numeric_ids: bool,
+    /// Newest record known to have been committed: an older head is `RollbackDetected`.
+    pub floor: Option<u64>,
+    /// Directory of local state instead of `NBWS_STATE` and the XDG default.
+    pub state_dir: Option<PathBuf>,
+    /// Configuration of the store.
+    pub store: StoreOptions,
+}
+
+/// Compression level of a save.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Follows the number of cores.
+    #[default]
+    Auto,
+    /// Least CPU time.
+    Fast,
+    /// A zstd level, 1 to 19.
+    Fixed(i32),
+}
+
+/// How to save.
+#[derive(Clone, Debug, Default)]
+pub struct SaveOptions {
+    /// A note kept with the snapshot, at most 1,024 bytes.
+    pub comment: Option<String>,
+    /// Patterns (gitignore syntax) of paths to leave out.
+    pub exclude: Vec<String>,
+    /// Leave out directories that hold a valid CACHEDIR.TAG.
+    pub cachedir_tag: bool,
+    /// Hard limit on logical bytes; new large files beyond it are omitted and reported.
+    pub hard_bytes: Option<u64>,
+    /// Commit what is whole after this long; the rest is listed as omitted or kept from before.
+    pub deadline: Option<Duration>,
+    /// Compression level.
+    pub level: Level,
+    /// Read every file, whatever its stat says.
+    pub reread: bool,
+    /// Save over a workspace head that this directory is not proven to descend from.
+    pub take_over: bool,
+    /// Worker threads; default: the cores this process may use.
+    pub threads: Option<usize>,
+    /// Memory budget in bytes; default: an eighth of the cgroup limit, 64 to 256 MiB.
+    pub memory_bytes: Option<u64>,
+    /// Upload rate in bytes per second.
+    pub limit_rate: Option<u64>,
+}
+
+/// What a restore may remove (`docs/consistency.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delete {
+    /// Only where the target was empty or is proven to come from this repository; otherwise ask.
+    #[default]
+    Auto,
+    /// Remove what the snapshot does not have.
+    Yes,
+    /// Keep what the snapshot does not have.
+    No,
+}
+
+/// How to restore.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// `latest`, `latest~N`, a full id, or a unique prefix of an id; rescues are found by id too.
+    pub snapshot: String,
+    /// Only these paths and what lies below them.
+    pub paths: Option<Vec<Vec<u8>>>,
+    /// What may be removed.
+    pub delete: Delete,
+    /// Read the written files again and compare.
+    pub verify: bool,
+    /// Restore uid and gid.
+    pub numeric_ids: bool,
+    /// Give up unsaved local work instead of keeping it as a rescue.
+    pub discard_changes: bool,
+    /// Worker threads; default: the cores this process may use.
+    pub threads: Option<usize>,
+    /// Memory budget in bytes; default: an eighth of the cgroup limit, 64 to 256 MiB.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        RestoreOptions {
+            snapshot: "latest".to_owned(),
+            paths: None,
+            delete: Delete::Auto,
+            verify: false,
+            numeric_ids: false,
+            discard_changes: false,
+            threads: None,
+            memory_bytes: None,
+        }
+    }
+}
+
+/// How to check.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CheckOptions {
+    /// Fraction of the packs whose data is read and verified, 0 to 1; structure is always checked.
+    pub read_data: f64,
+}

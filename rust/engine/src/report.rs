@@ -1,0 +1,205 @@
+//! What a verb did, as plain values. `python/nbws/reports.py` mirrors the fields; a test compares both.
+
+use crate::store::RequestTotals;
+use nbws_core::tree::OmitReason;
+
+/// Requests that a verb sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Objects written, create-only ones included.
+    pub put: u64,
+    /// Objects or ranges read.
+    pub get: u64,
+    /// Listings.
+    pub list: u64,
+    /// Metadata reads.
+    pub head: u64,
+    /// Deletions.
+    pub delete: u64,
+}
+
+impl From<RequestTotals> for Requests {
+    fn from(t: RequestTotals) -> Self {
+        Requests { put: t.put, get: t.get, list: t.list, head: t.head, delete: t.delete }
+    }
+}
+
+/// A path that was not stored or not restored, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Relative to the workspace.
+    pub path: Vec<u8>,
+    /// One sentence for people.
+    pub reason: String,
+}
+
+/// A path whose content a partial save left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Omitted {
+    /// Relative to the workspace.
+    pub path: Vec<u8>,
+    /// Size in bytes.
+    pub size: u64,
+    /// Why.
+    pub reason: OmitReason,
+}
+
+/// What a save did. Byte counts are plain (uncompressed) unless the name says otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct SaveReport {
+    /// Id of the snapshot that now is the workspace head.
+    pub snapshot: String,
+    /// Sequence number of the record that holds it.
+    pub seq: u64,
+    /// Everything that should be stored is stored as it is now.
+    pub complete: bool,
+    /// The deadline or a quota left work out.
+    pub partial: bool,
+    /// Files and symlinks in the snapshot.
+    pub files_total: u64,
+    /// Of these, new since the base.
+    pub files_new: u64,
+    /// Of these, stored again because they changed.
+    pub files_changed: u64,
+    /// Of these, taken over from the base.
+    pub files_unchanged: u64,
+    /// Files and symlinks of the base that are gone.
+    pub files_removed: u64,
+    /// Regular files opened, `.nbwsignore` included.
+    pub files_opened: u64,
+    /// Logical bytes of the snapshot.
+    pub bytes_total: u64,
+    /// Bytes read from files.
+    pub bytes_read: u64,
+    /// Plain bytes of chunks that were not stored before.
+    pub bytes_new: u64,
+    /// Bytes sent to the store, compressed, metadata included.
+    pub bytes_uploaded: u64,
+    /// Requests sent.
+    pub requests: Requests,
+    /// Chunks that the files read consist of.
+    pub chunks_total: u64,
+    /// Of these, not stored before.
+    pub chunks_new: u64,
+    /// Files that changed while they were read.
+    pub unstable: Vec<Vec<u8>>,
+    /// Paths kept from the base because they could not be read.
+    pub stale: Vec<Vec<u8>>,
+    /// Paths that a partial save left out.
+    pub omitted: Vec<Omitted>,
+    /// Paths that are never stored, or could not be.
+    pub skipped: Vec<Skipped>,
+    /// Things a person should know.
+    pub warnings: Vec<String>,
+    /// Snapshot id of a rescue that this call made.
+    pub rescue: Option<String>,
+    /// Wall time in seconds.
+    pub duration_s: f64,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreReport {
+    /// Id of the restored snapshot.
+    pub snapshot: String,
+    /// Everything that was asked for is there.
+    pub complete: bool,
+    /// Files and symlinks written.
+    pub files_written: u64,
+    /// Files and symlinks that were right already.
+    pub files_kept: u64,
+    /// Entries removed.
+    pub files_removed: u64,
+    /// Plain bytes written.
+    pub bytes_written: u64,
+    /// Bytes received from the store.
+    pub bytes_downloaded: u64,
+    /// Requests sent.
+    pub requests: Requests,
+    /// Root of the restored tree.
+    pub tree_root: String,
+    /// Paths that were not restored.
+    pub skipped: Vec<Skipped>,
+    /// Things a person should know.
+    pub warnings: Vec<String>,
+    /// Snapshot id of the rescue that keeps the local work found in the target.
+    pub rescue: Option<String>,
+    /// Wall time in seconds.
+    pub duration_s: f64,
+}
+
+/// One snapshot, or one rescue.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotInfo {
+    /// Full id.
+    pub snapshot: String,
+    /// Sequence number of its record.
+    pub seq: u64,
+    /// When, in milliseconds since 1970 UTC by the writer's clock.
+    pub time_ms: u64,
+    /// The note given by the user.
+    pub comment: Option<String>,
+    /// Files and symlinks.
+    pub files: u64,
+    /// Logical bytes.
+    pub bytes: u64,
+    /// Root of the tree.
+    pub tree_root: String,
+    /// Framework that wrote it, if known.
+    pub framework: Option<String>,
+    /// Python version that wrote it, if known.
+    pub python: Option<String>,
+    /// Work was left out.
+    pub partial: bool,
+    /// What made it: `save`, `rescue`, ...
+    pub origin: String,
+    /// For a rescue: why it is one.
+    pub reason: Option<String>,
+}
+
+/// Totals of a repository.
+#[derive(Clone, Debug, Default)]
+pub struct UsageReport {
+    /// Bytes of the workspace head.
+    pub logical_bytes: u64,
+    /// Plain bytes of all distinct chunks.
+    pub unique_bytes: u64,
+    /// Bytes of all objects written.
+    pub stored_bytes: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Files and symlinks of the workspace head.
+    pub files: u64,
+}
+
+/// An object that is not what it should be, and what that hits.
+#[derive(Clone, Debug, Default)]
+pub struct Damage {
+    /// Name of the object.
+    pub object: String,
+    /// What is wrong.
+    pub problem: String,
+    /// Snapshot id and path of every file hit.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct CheckReport {
+    /// Objects looked at.
+    pub objects: u64,
+    /// Snapshots looked at.
+    pub snapshots: u64,
+    /// Stored bytes read.
+    pub bytes_read: u64,
+    /// Nothing is damaged.
+    pub complete: bool,
+    /// What is damaged.
+    pub damaged: Vec<Damage>,
+    /// Requests sent.
+    pub requests: Requests,
+    /// Wall time in seconds.
+    pub duration_s: f64,
+}

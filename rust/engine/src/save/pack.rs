@@ -1,0 +1,204 @@
+//! Step 8 of a save: frames go into packs, packs go to the store while reading continues.
+
+use crate::budget::{ByteBudget, Resources};
+use crate::clock::RateLimit;
+use crate::local::cache::StateFolder;
+use crate::workspace::Access;
+use nbws_core::frame::EncodedFrame;
+use nbws_core::header::Header;
+use nbws_core::id::{ContainerId, FrameHash};
+use nbws_core::index::{IndexPart, IndexPartBuilder};
+use nbws_core::key::ContainerKey;
+use nbws_core::pack::{FrameSlot, PackBuilder, SealedPack};
+use nbws_core::{Error, Result};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// Uploads at most this many packs at a time.
+const CONCURRENCY: usize = 4;
+
+/// Fills packs and sends them off. Everything it has packed is in its index.
+pub(crate) struct Packer<'a> {
+    access: &'a Access,
+    runtime: Handle,
+    folder: Option<StateFolder>,
+    epoch: u64,
+    /// Log head that the save started from; uploaded packs are journalled with it.
+    base_seq: u64,
+    target_bytes: usize,
+    budget: Arc<ByteBudget>,
+    slots: Arc<tokio::sync::Semaphore>,
+    rate: Arc<RateLimit>,
+    builder: PackBuilder,
+    index: IndexPartBuilder,
+    uploads: Vec<JoinHandle<Result<()>>>,
+    packs: u64,
+    bytes: u64,
+}
+
+impl<'a> Packer<'a> {
+    pub(crate) fn new(
+        access: &'a Access,
+        runtime: Handle,
+        folder: Option<StateFolder>,
+        (epoch, base_seq): (u64, u64),
+        resources: Resources,
+        limit_rate: Option<u64>,
+    ) -> Result<Self> {
+        Ok(Packer {
+            access,
+            runtime,
+            folder,
+            epoch,
+            base_seq,
+            target_bytes: resources.pack_target_bytes(),
+            budget: Arc::new(ByteBudget::new(resources.memory_bytes / 2)),
+            slots: Arc::new(tokio::sync::Semaphore::new(CONCURRENCY)),
+            rate: Arc::new(RateLimit::new(limit_rate)),
+            builder: new_pack(access, epoch)?,
+            index: IndexPartBuilder::new(),
+            uploads: Vec::new(),
+            packs: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Adds chunks of packs that an earlier, unfinished save left in the store.
+    pub(crate) fn adopt(&mut self, part: &IndexPart) {
+        self.index.add_part(part);
+    }
+
+    /// Adds a frame; seals and sends the pack when it is full. Returns where the frame lies.
+    pub(crate) fn push(&mut self, frame: EncodedFrame) -> Result<(ContainerKey, FrameSlot)> {
+        if !self.builder.is_empty() && self.builder.len() + frame.bytes.len() > self.target_bytes {
+            self.seal()?;
+        }
+        let key = self.builder.key();
+        let slot = self.builder.push(frame)?.clone();
+        self.index.add_frame(key.id, &slot);
+        Ok((key, slot))
+    }
+
+    /// What the index part of this save will hold.
+    pub(crate) fn index_mut(&mut self) -> &mut IndexPartBuilder {
+        &mut self.index
+    }
+
+    /// Remembers the index part of this save, so that the next one need not fetch it.
+    pub(crate) fn keep_part(&self, hash: FrameHash, part: IndexPart) -> Result<()> {
+        if let Some(folder) = &self.folder {
+            folder.store_index_part(hash, part.bytes())?;
+        }
+        self.access.inner.memory().parts.insert(hash, Arc::new(part));
+        Ok(())
+    }
+
+    /// Remembers a small frame, so that the next save need not fetch it.
+    pub(crate) fn keep_frame(&self, hash: FrameHash, bytes: Vec<u8>) -> Result<()> {
+        if let Some(folder) = &self.folder {
+            folder.store_index_part(hash, &bytes)?;
+        }
+        self.access.inner.memory().frames.insert(hash, Arc::new(bytes));
+        Ok(())
+    }
+
+    /// Sends the open pack off, if anything is in it.
+    pub(crate) fn seal(&mut self) -> Result<()> {
+        if self.builder.is_empty() {
+            return Ok(());
+        }
+        self.collect_finished()?;
+        let next = new_pack(self.access, self.epoch)?;
+        let sealed = std::mem::replace(&mut self.builder, next).finish();
+        let length = sealed.bytes.len() as u64;
+        self.packs += 1;
+        self.bytes += length;
+        self.budget.acquire(length, &self.access.cancel)?;
+        let upload = Upload {
+            store: Arc::clone(&self.access.store),
+            slots: Arc::clone(&self.slots),
+            rate: Arc::clone(&self.rate),
+            budget: Arc::clone(&self.budget),
+            folder: self.folder.clone(),
+            base_seq: self.base_seq,
+        };
+        self.uploads.push(self.runtime.spawn(upload.run(sealed)));
+        Ok(())
+    }
+
+    fn collect_finished(&mut self) -> Result<()> {
+        let (done, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.uploads).into_iter().partition(JoinHandle::is_finished);
+        self.uploads = running;
+        for upload in done {
+            self.wait_for(upload)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for(&self, upload: JoinHandle<Result<()>>) -> Result<()> {
+        self.runtime
+            .block_on(upload)
+            .map_err(|e| Error::internal("upload", e.to_string()))?
+    }
+
+    /// Seals the open pack and waits until everything is stored. Returns packs and bytes sent.
+    pub(crate) fn finish(&mut self) -> Result<(u64, u64)> {
+        self.seal()?;
+        self.wait_for_all()?;
+        Ok((self.packs, self.bytes))
+    }
+
+    /// Waits for every upload, also after a failure, so that nothing lands behind the caller's back.
+    pub(crate) fn wait_for_all(&mut self) -> Result<()> {
+        let mut first = Ok(());
+        for upload in std::mem::take(&mut self.uploads) {
+            let outcome = self.wait_for(upload);
+            if first.is_ok() {
+                first = outcome;
+            }
+        }
+        first
+    }
+}
+
+pub(crate) fn new_pack(access: &Access, epoch: u64) -> Result<PackBuilder> {
+    let id = ContainerId { epoch, random: crate::random::bytes()? };
+    Ok(PackBuilder::new(Header { repository: access.inner.repository(), key: ContainerKey::pack(id) }))
+}
+
+struct Upload {
+    store: Arc<dyn crate::store::Store>,
+    slots: Arc<tokio::sync::Semaphore>,
+    rate: Arc<RateLimit>,
+    budget: Arc<ByteBudget>,
+    folder: Option<StateFolder>,
+    base_seq: u64,
+}
+
+impl Upload {
+    async fn run(self, sealed: SealedPack) -> Result<()> {
+        let length = sealed.bytes.len() as u64;
+        let outcome = self.send(sealed).await;
+        self.budget.release(length);
+        outcome
+    }
+
+    async fn send(&self, sealed: SealedPack) -> Result<()> {
+        let _slot = self.slots.acquire().await.map_err(|e| Error::internal("upload", e.to_string()))?;
+        self.rate.wait(sealed.bytes.len() as u64).await;
+        let SealedPack { key, bytes, frames } = sealed;
+        self.store.put(&key.to_string(), bytes.into()).await?;
+        if let Some(folder) = &self.folder {
+            let mut journal = IndexPartBuilder::new();
+            for frame in &frames {
+                journal.add_frame(key.id, frame);
+            }
+            // Losing the journal costs a second upload, not data.
+            if let Err(error) = folder.store_uploaded(key.id, self.base_seq, journal.finish().bytes()) {
+                tracing::debug!(%error, "uploaded pack is not journalled");
+            }
+        }
+        Ok(())
+    }
+}

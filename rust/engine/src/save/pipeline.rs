@@ -1,0 +1,246 @@
+//! What the threads of a save share: work, results, and the reason to stop.
+
+use super::encode::Job;
+use super::plan::Planned;
+use crate::clock::Deadline;
+use crate::local::Stat;
+use crate::local::root::Root;
+use crate::workspace::Access;
+use crossbeam_channel::Sender;
+use nbws_core::chunker::Chunker;
+use nbws_core::id::ChunkId;
+use nbws_core::index::Index;
+use nbws_core::plan::save_order::Unit;
+use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
+use nbws_core::{Error, Result};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What became of a file that had to be read.
+pub(crate) enum Outcome {
+    /// Nobody has looked at it yet.
+    Pending,
+    /// Exactly as the scan saw it, one chunk (none if empty), no attributes: most files, kept small in memory.
+    AsScanned(Option<ChunkId>),
+    /// Read; the stat may have moved on since the scan.
+    Stored(Box<StoredFile>),
+    /// It can't be read; why.
+    Unreadable(Box<str>),
+    /// It is gone.
+    Vanished,
+    /// A partial save did not get to it.
+    LeftOut(OmitReason),
+}
+
+/// A file that was read.
+pub(crate) struct StoredFile {
+    /// The stat before the read; `size` is what was read.
+    pub(crate) stat: Stat,
+    pub(crate) content: Content,
+    pub(crate) holes: Vec<Hole>,
+    pub(crate) xattrs: Vec<Xattr>,
+    pub(crate) unstable: bool,
+    /// Next time, an equal stat may stand for equal content.
+    pub(crate) trusted: bool,
+}
+
+pub(crate) enum Content {
+    /// One chunk, none if empty.
+    Small(Option<ChunkId>),
+    Large(Arc<LargeFile>),
+}
+
+/// The chunks of a large file; ids come in from the encoders in any order.
+#[derive(Default)]
+pub(crate) struct LargeFile(Mutex<Vec<Run>>);
+
+impl LargeFile {
+    fn runs(&self) -> MutexGuard<'_, Vec<Run>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Makes room for chunks of these lengths; returns the first slot.
+    pub(crate) fn reserve(&self, lengths: &[u32]) -> usize {
+        let mut runs = self.runs();
+        let slot = runs.len();
+        runs.extend(lengths.iter().map(|length| Run { id: ChunkId([0; 32]), length: *length, count: 1 }));
+        slot
+    }
+
+    /// Appends a run that is known already.
+    pub(crate) fn push(&self, run: Run) {
+        self.runs().push(run);
+    }
+
+    /// Names the chunks from `slot` on.
+    pub(crate) fn fill(&self, slot: usize, ids: &[ChunkId]) {
+        let mut runs = self.runs();
+        for (run, id) in runs[slot..].iter_mut().zip(ids) {
+            run.id = *id;
+        }
+    }
+
+    /// All runs; complete once the pipeline has ended.
+    pub(crate) fn take(&self) -> Vec<Run> {
+        std::mem::take(&mut *self.runs())
+    }
+}
+
+/// Chunks that this save stores, in shards so that encoders rarely wait for each other.
+pub(crate) struct FreshChunks([Mutex<HashSet<ChunkId>>; 16]);
+
+impl FreshChunks {
+    pub(crate) fn new() -> Self {
+        FreshChunks(std::array::from_fn(|_| Mutex::default()))
+    }
+
+    /// Whether the caller is the first to bring this chunk.
+    pub(crate) fn claim(&self, id: &ChunkId) -> bool {
+        let shard = &self.0[usize::from(id.0[31] & 15)];
+        shard.lock().unwrap_or_else(|e| e.into_inner()).insert(*id)
+    }
+}
+
+/// Counts for the report.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) files_opened: AtomicU64,
+    pub(crate) bytes_read: AtomicU64,
+    pub(crate) bytes_new: AtomicU64,
+    pub(crate) chunks_total: AtomicU64,
+    pub(crate) chunks_new: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn opened(&self) {
+        self.files_opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self, bytes: u64) {
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Everything that readers and encoders share.
+pub(crate) struct Pipeline<'a> {
+    pub(crate) access: &'a Access,
+    pub(crate) root: &'a Root,
+    pub(crate) planned: &'a Planned,
+    pub(crate) chunker: &'a Chunker,
+    pub(crate) index: &'a Index,
+    pub(crate) fresh: &'a FreshChunks,
+    pub(crate) counts: &'a Counts,
+    pub(crate) deadline: Deadline,
+    pub(crate) level: i32,
+    /// Everything that was modified recently has been flushed at once.
+    pub(crate) is_flushed: bool,
+    units: &'a [Unit],
+    next: AtomicUsize,
+    outcomes: Mutex<Vec<Outcome>>,
+    has_zero_chunk: AtomicBool,
+    is_stopped: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+/// What a pipeline is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) access: &'a Access,
+    pub(crate) root: &'a Root,
+    pub(crate) planned: &'a Planned,
+    pub(crate) chunker: &'a Chunker,
+    pub(crate) index: &'a Index,
+    pub(crate) fresh: &'a FreshChunks,
+    pub(crate) counts: &'a Counts,
+    pub(crate) deadline: Deadline,
+    pub(crate) level: i32,
+    pub(crate) is_flushed: bool,
+    pub(crate) units: &'a [Unit],
+}
+
+impl<'a> Pipeline<'a> {
+    pub(crate) fn new(parts: Parts<'a>) -> Self {
+        let outcomes = parts.planned.work.iter().map(|_| Outcome::Pending).collect();
+        Pipeline {
+            access: parts.access,
+            root: parts.root,
+            planned: parts.planned,
+            chunker: parts.chunker,
+            index: parts.index,
+            fresh: parts.fresh,
+            counts: parts.counts,
+            deadline: parts.deadline,
+            level: parts.level,
+            is_flushed: parts.is_flushed,
+            units: parts.units,
+            next: AtomicUsize::new(0),
+            outcomes: Mutex::new(outcomes),
+            has_zero_chunk: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The next unit of work, until none is left or the pipeline was stopped.
+    pub(crate) fn next_unit(&self) -> Option<&'a Unit> {
+        if self.is_stopped.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.units.get(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn path(&self, work: u32) -> &'a [u8] {
+        self.planned.scanned.path(self.planned.work[work as usize] as usize)
+    }
+
+    /// What the scan saw of a file.
+    pub(crate) fn scanned(&self, work: u32) -> Stat {
+        self.planned.scanned.stat(self.planned.work[work as usize] as usize)
+    }
+
+    /// Notes what became of a file.
+    pub(crate) fn settle(&self, work: u32, outcome: Outcome) {
+        self.settle_all([(work, outcome)]);
+    }
+
+    /// Notes what became of several files.
+    pub(crate) fn settle_all(&self, all: impl IntoIterator<Item = (u32, Outcome)>) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(|e| e.into_inner());
+        for (work, outcome) in all {
+            outcomes[work as usize] = outcome;
+        }
+    }
+
+    /// Hands a job to the encoders; a closed channel means that somebody stopped the pipeline.
+    pub(crate) fn send(&self, jobs: &Sender<Job>, job: Job) -> Result<()> {
+        jobs.send(job).map_err(|_| Error::internal("save", "the encoders have stopped"))
+    }
+
+    /// Makes sure that the chunk of zeros is stored.
+    pub(crate) fn store_zero_chunk(&self, jobs: &Sender<Job>) -> Result<()> {
+        if self.has_zero_chunk.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (_, length) = self.chunker.zero_chunk();
+        let file = Arc::new(LargeFile::default());
+        let slot = file.reserve(&[length]);
+        self.send(jobs, Job::Chunks { plain: vec![0; length as usize], lengths: vec![length], file, slot })
+    }
+
+    /// Keeps the first failure and stops everybody.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
+        if failure.is_none() {
+            *failure = Some(error);
+        }
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// The outcomes by work number, or the first failure.
+    pub(crate) fn finish(self) -> Result<Vec<Outcome>> {
+        match self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            Some(error) => Err(error),
+            None => Ok(self.outcomes.into_inner().unwrap_or_else(|e| e.into_inner())),
+        }
+    }
+}

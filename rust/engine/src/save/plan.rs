@@ -1,0 +1,275 @@
+//! Steps 2 to 4 of a save: scan, merge with the base, order the work.
+
+use crate::local::cache::KnownTree;
+use crate::local::scan::{ScanOptions, Scanned, scan};
+use crate::local::{FileKind, SkipReason, Stat};
+use crate::options::SaveOptions;
+use crate::session::Target;
+use crate::workspace::Access;
+use nbws_core::Result;
+use nbws_core::diff::{Merge, Pair, Seen, SeenKind, StatKey, unchanged};
+use nbws_core::filter::Rules;
+use nbws_core::path::is_within;
+use nbws_core::plan::admit::{Admission, admit};
+use nbws_core::plan::save_order::{Candidate, Unit, save_order};
+use nbws_core::tree::{Entry, OmitReason, SegmentReader, Timestamp};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What happens to one scanned entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// The base's entry is right.
+    Keep,
+    /// A directory or symlink whose metadata is read again.
+    Metadata,
+    /// A file whose content is read: number in [`Planned::work`]. Hard links of one file share it.
+    Content(u32),
+}
+
+/// The outcome of scan and merge.
+pub(crate) struct Planned {
+    pub(crate) scanned: Scanned,
+    /// One per scanned entry.
+    pub(crate) decisions: Vec<Decision>,
+    /// Scan positions of the files to read.
+    pub(crate) work: Vec<u32>,
+    /// Scan position of the smallest path of each hard link group, for every member of a group of at least two.
+    pub(crate) leaders: HashMap<u32, u32>,
+    pub(crate) shields: Shields,
+    /// Something differs from the base.
+    pub(crate) is_changed: bool,
+    pub(crate) files_new: u64,
+    pub(crate) files_changed: u64,
+    pub(crate) files_unchanged: u64,
+    pub(crate) files_removed: u64,
+    /// Logical bytes of entries taken over.
+    pub(crate) kept_bytes: u64,
+    /// Stat keys with a ctime from this moment on are not trusted: the content may change within the same clock tick.
+    pub(crate) settled: Timestamp,
+}
+
+/// Paths that could not be looked at: what the base has there is kept, not removed.
+pub(crate) struct Shields(Vec<Vec<u8>>);
+
+impl Shields {
+    fn new(scanned: &Scanned) -> Self {
+        let mut paths: Vec<Vec<u8>> = scanned
+            .skipped
+            .iter()
+            .filter(|s| matches!(s.reason, SkipReason::Unreadable(_) | SkipReason::Mount))
+            .map(|s| s.path.clone())
+            .collect();
+        paths.sort();
+        Shields(paths)
+    }
+
+    /// Whether `path` is one of them or lies below one.
+    pub(crate) fn cover(&self, path: &[u8]) -> bool {
+        !self.0.is_empty() && self.0.iter().any(|shield| is_within(path, shield))
+    }
+}
+
+/// The entries of a tree with their stat keys; entries without a key get [`StatKey::UNKNOWN`].
+pub(crate) fn entries(tree: Option<&KnownTree>) -> impl Iterator<Item = Result<(Entry, StatKey)>> + '_ {
+    let segments = tree.map_or(&[][..], |t| &t.segments);
+    let keys = tree.map_or(&[][..], |t| &t.keys);
+    let all = segments.iter().flat_map(|bytes| {
+        let (reader, failure) = match SegmentReader::new(bytes) {
+            Ok(reader) => (Some(reader), None),
+            Err(e) => (None, Some(Err(e))),
+        };
+        reader.into_iter().flatten().chain(failure)
+    });
+    all.enumerate().map(|(i, entry)| entry.map(|e| (e, keys.get(i).copied().unwrap_or(StatKey::UNKNOWN))))
+}
+
+/// How the merge sees a scanned entry.
+pub(crate) fn seen<'a>(path: &'a [u8], stat: &Stat) -> Seen<'a> {
+    let kind = match stat.kind {
+        FileKind::Directory => SeenKind::Directory,
+        FileKind::Symlink => SeenKind::Symlink,
+        _ => SeenKind::File,
+    };
+    Seen {
+        path,
+        kind,
+        size: stat.size,
+        mtime: stat.mtime,
+        key: StatKey { ino: stat.ino, ctime: stat.ctime },
+        owner: (stat.uid, stat.gid),
+    }
+}
+
+/// Scans the target and merges with `base`. Blocks; opens no regular file but `.nbwsignore`.
+pub(crate) fn plan(
+    access: &Access,
+    target: &Target,
+    base: Option<&KnownTree>,
+    options: &SaveOptions,
+    threads: usize,
+) -> Result<Planned> {
+    let rules = Rules::new(&options.exclude, options.cachedir_tag)?;
+    let scanned = scan(&target.root, &ScanOptions { rules: &rules, threads, cancel: &access.cancel })?;
+    let mut planned = Planned {
+        decisions: vec![Decision::Metadata; scanned.len()],
+        work: Vec::new(),
+        leaders: hard_link_leaders(&scanned),
+        shields: Shields::new(&scanned),
+        is_changed: base.is_none(),
+        files_new: 0,
+        files_changed: 0,
+        files_unchanged: 0,
+        files_removed: 0,
+        kept_bytes: 0,
+        settled: scanned.clock,
+        scanned,
+    };
+    planned.merge(base, options.reread, access.inner.format.numeric_ids)?;
+    planned.settle(target)?;
+    Ok(planned)
+}
+
+fn hard_link_leaders(scanned: &Scanned) -> HashMap<u32, u32> {
+    let mut first: HashMap<(u64, u64), u32> = HashMap::new();
+    let mut leaders = HashMap::new();
+    for i in 0..scanned.len() {
+        let stat = scanned.stat(i);
+        if stat.kind == FileKind::File && stat.nlink > 1 {
+            let leader = *first.entry((stat.dev, stat.ino)).or_insert(i as u32);
+            if leader != i as u32 {
+                leaders.insert(leader, leader);
+                leaders.insert(i as u32, leader);
+            }
+        }
+    }
+    leaders
+}
+
+impl Planned {
+    fn merge(&mut self, base: Option<&KnownTree>, reread: bool, numeric_ids: bool) -> Result<()> {
+        let saved_here = base.is_some_and(|b| b.saved_here);
+        let scanned = std::mem::take(&mut self.scanned);
+        for pair in Merge::new(entries(base), scanned.len(), |i| scanned.path(i)) {
+            match pair? {
+                Pair::Base(entry, _) => self.missing(&entry, saved_here),
+                Pair::Both(entry, key, i) => {
+                    let stat = scanned.stat(i);
+                    let is_file = stat.kind == FileKind::File;
+                    let same = unchanged(&entry, key, &seen(&entry.path, &stat), numeric_ids)
+                        && self.has_same_link(&entry, i, &scanned)
+                        && !(reread && is_file);
+                    if same {
+                        self.decisions[i] = Decision::Keep;
+                        self.files_unchanged += u64::from(!entry.is_directory());
+                        self.kept_bytes += entry.size();
+                        continue;
+                    }
+                    self.is_changed = true;
+                    let was_there = !entry.is_directory() && !entry.is_omitted();
+                    self.read_again(i, &stat, was_there);
+                }
+                Pair::Seen(i) => {
+                    self.is_changed = true;
+                    self.read_again(i, &scanned.stat(i), false);
+                }
+            }
+        }
+        self.scanned = scanned;
+        Ok(())
+    }
+
+    /// A base entry that the scan did not find.
+    fn missing(&mut self, entry: &Entry, saved_here: bool) {
+        if self.shields.cover(&entry.path) {
+            // Flagged once; a base that was stale already is no news.
+            self.is_changed |= !entry.stale && !entry.is_omitted();
+            self.kept_bytes += entry.size();
+        } else if entry.is_omitted() {
+            self.is_changed |= saved_here;
+        } else {
+            self.is_changed = true;
+            self.files_removed += u64::from(!entry.is_directory());
+        }
+    }
+
+    fn has_same_link(&self, entry: &Entry, i: usize, scanned: &Scanned) -> bool {
+        let leader = self.leaders.get(&(i as u32)).map(|l| scanned.path(*l as usize));
+        entry.link.as_deref() == leader
+    }
+
+    fn read_again(&mut self, i: usize, stat: &Stat, was_there: bool) {
+        if stat.kind != FileKind::Directory {
+            if was_there {
+                self.files_changed += 1;
+            } else {
+                self.files_new += 1;
+            }
+        }
+        if stat.kind != FileKind::File {
+            return;
+        }
+        let leader = self.leaders.get(&(i as u32)).map(|l| self.decisions[*l as usize]);
+        self.decisions[i] = match leader {
+            Some(shared @ Decision::Content(_)) => shared,
+            _ => {
+                self.work.push(i as u32);
+                Decision::Content(self.work.len() as u32 - 1)
+            }
+        };
+    }
+
+    /// Waits until the file system's clock has left the tick of the newest change that is about to be read: a later change
+    /// then gets another ctime, so that what is read now can be trusted next time. At most some 10 ms, and only then.
+    fn settle(&mut self, target: &Target) -> Result<()> {
+        let newest = (0..self.scanned.len())
+            .filter(|i| self.decisions[*i] != Decision::Keep)
+            .map(|i| self.scanned.stat(i).ctime)
+            .max();
+        let Some(newest) = newest else { return Ok(()) };
+        for _ in 0..25 {
+            if self.settled > newest {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            self.settled = target.root.file_system_clock()?;
+        }
+        Ok(())
+    }
+
+    /// The files to read in order of worth, and what a hard limit leaves out (by work number).
+    pub(crate) fn order(&self, options: &SaveOptions, whole: u64, frame_bytes: u64) -> (Vec<Unit>, Vec<u32>) {
+        let candidates: Vec<Candidate<'_>> = self
+            .work
+            .iter()
+            .map(|i| Candidate {
+                path: self.scanned.path(*i as usize),
+                size: self.scanned.stat(*i as usize).size,
+            })
+            .collect();
+        let admissions = admit(&candidates, self.kept_bytes, options.hard_bytes, whole);
+        let left_out: Vec<u32> =
+            (0..candidates.len() as u32).filter(|i| admissions[*i as usize] == Admission::LeaveOut).collect();
+        let mut units = save_order(&candidates, whole, frame_bytes);
+        if !left_out.is_empty() {
+            for unit in &mut units {
+                if let Unit::Small(files) = unit {
+                    files.retain(|i| left_out.binary_search(i).is_err());
+                }
+            }
+            units.retain(|unit| match unit {
+                Unit::Large(i) => left_out.binary_search(i).is_err(),
+                Unit::Small(files) => !files.is_empty(),
+            });
+        }
+        (units, left_out)
+    }
+}
+
+/// Why a path was left out, for people.
+pub(crate) fn omit_text(reason: OmitReason) -> &'static str {
+    match reason {
+        OmitReason::Deadline => "the deadline came first",
+        OmitReason::Quota => "it would pass the hard limit",
+    }
+}

@@ -1,0 +1,307 @@
+//! Step 5 of a save: readers. Each takes a unit of work, reads files between two stats, and cuts large ones.
+
+use super::encode::Job;
+use super::pipeline::{Content, LargeFile, Outcome, Pipeline, StoredFile};
+use crate::local::read::OpenFile;
+use crate::local::{FileKind, Stat};
+use crossbeam_channel::Sender;
+use nbws_core::limits::FRAME_TARGET_BYTES;
+use nbws_core::plan::save_order::Unit;
+use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
+use nbws_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// How often a file that changes while it is read is read again.
+const TRIES: u32 = 3;
+/// A file that was modified this recently may have changes in a shared mapping that moved no timestamp yet.
+const RECENT_SECONDS: i64 = 60;
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// What two stats around a read say.
+enum Stability {
+    Same,
+    /// The prefix that the first stat promised was read; the file grew meanwhile.
+    Grown,
+    Changed,
+}
+
+/// What was found beside the bytes.
+pub(crate) struct Found {
+    pub(crate) stat: Stat,
+    pub(crate) xattrs: Vec<Xattr>,
+    pub(crate) unstable: bool,
+    pub(crate) trusted: bool,
+}
+
+/// Takes units until none are left, the deadline passes, or somebody stops the pipeline.
+pub(crate) fn run_reader(pipeline: &Pipeline<'_>, jobs: &Sender<Job>) -> Result<()> {
+    while let Some(unit) = pipeline.next_unit() {
+        pipeline.access.cancel.check()?;
+        if pipeline.deadline.passed() {
+            leave_out(pipeline, unit);
+            continue;
+        }
+        match unit {
+            Unit::Small(files) => read_small(pipeline, files, jobs)?,
+            Unit::Large(work) => read_large(pipeline, *work, jobs)?,
+        }
+    }
+    Ok(())
+}
+
+fn leave_out(pipeline: &Pipeline<'_>, unit: &Unit) {
+    let files = match unit {
+        Unit::Small(files) => files.as_slice(),
+        Unit::Large(file) => std::slice::from_ref(file),
+    };
+    for work in files {
+        pipeline.settle(*work, Outcome::LeftOut(OmitReason::Deadline));
+    }
+}
+
+fn read_small(pipeline: &Pipeline<'_>, files: &[u32], jobs: &Sender<Job>) -> Result<()> {
+    let mut plain = Vec::with_capacity(FRAME_TARGET_BYTES + BLOCK_BYTES);
+    let mut spans = Vec::with_capacity(files.len());
+    for work in files {
+        let start = plain.len();
+        match read_whole(pipeline, *work, &mut plain) {
+            Ok(Some(found)) => spans.push((*work, start, plain.len() - start, found)),
+            // It grew beyond a small file since the scan.
+            Ok(None) => {
+                plain.truncate(start);
+                read_large(pipeline, *work, jobs)?;
+            }
+            Err(error) => {
+                plain.truncate(start);
+                pipeline.settle(*work, failed(error)?);
+            }
+        }
+    }
+    pipeline.send(jobs, Job::Small { plain, spans })
+}
+
+/// A file that can't be read is an outcome; anything else is a failure of the save.
+fn failed(error: Error) -> Result<Outcome> {
+    match error.kind() {
+        ErrorKind::NotFound => Ok(Outcome::Vanished),
+        ErrorKind::LocalIo | ErrorKind::Denied => Ok(Outcome::Unreadable(error.message().into())),
+        _ => Err(error),
+    }
+}
+
+/// Opens a file to be stored, flushing what a shared mapping may hold back.
+fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
+    let file = pipeline.root.open_file(pipeline.path(work))?;
+    pipeline.counts.opened();
+    let mut stat = file.stat()?;
+    let clock = pipeline.planned.settled.seconds;
+    if stat.mtime.seconds >= clock - RECENT_SECONDS && !pipeline.is_flushed {
+        file.sync_data()?;
+        stat = file.stat()?;
+    }
+    if stat.kind != FileKind::File {
+        return Err(Error::new(ErrorKind::LocalIo, "read", "became something else while it was saved"));
+    }
+    Ok((file, stat))
+}
+
+fn compare(before: &Stat, after: &Stat, read: u64) -> Stability {
+    let same = before.mtime == after.mtime && before.ctime == after.ctime && before.size == after.size;
+    if same && read == before.size {
+        Stability::Same
+    } else if after.size > before.size && read == before.size {
+        Stability::Grown
+    } else {
+        Stability::Changed
+    }
+}
+
+/// Reads a small file to the end of `plain`; `None` if it is not small any more.
+fn read_whole(pipeline: &Pipeline<'_>, work: u32, plain: &mut Vec<u8>) -> Result<Option<Found>> {
+    let start = plain.len();
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (file, mut stat) = open(pipeline, work)?;
+        if stat.size > u64::from(pipeline.chunker.params().whole) {
+            return Ok(None);
+        }
+        plain.resize(start + stat.size as usize, 0);
+        let read = file.read_at(0, &mut plain[start..])?;
+        plain.truncate(start + read);
+        let after = file.stat()?;
+        pipeline.counts.read(read as u64);
+        let stability = compare(&stat, &after, read as u64);
+        if matches!(stability, Stability::Changed | Stability::Grown) && attempt < TRIES {
+            plain.truncate(start);
+            continue;
+        }
+        stat.size = read as u64;
+        return Ok(Some(Found {
+            xattrs: file.xattrs()?,
+            unstable: matches!(stability, Stability::Changed),
+            trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
+            stat,
+        }));
+    }
+}
+
+fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<()> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (file, mut stat) = match open(pipeline, work) {
+            Ok(opened) => opened,
+            Err(error) => {
+                pipeline.settle(work, failed(error)?);
+                return Ok(());
+            }
+        };
+        let content = Arc::new(LargeFile::default());
+        let mut cutting = Cutting { pipeline, jobs, content: &content, frame: Vec::new(), lengths: Vec::new(), open: 0 };
+        let (read, holes) = match cut_file(&mut cutting, &file, stat.size) {
+            Ok(done) => done,
+            Err(error) => {
+                pipeline.settle(work, failed(error)?);
+                return Ok(());
+            }
+        };
+        let after = file.stat()?;
+        let stability = compare(&stat, &after, read);
+        if matches!(stability, Stability::Changed | Stability::Grown) && attempt < TRIES && !pipeline.deadline.passed() {
+            // The chunks that were sent stay in the packs; the next prune finds them unused.
+            continue;
+        }
+        stat.size = read;
+        pipeline.access.meter.add(1, 0);
+        pipeline.settle(
+            work,
+            Outcome::Stored(Box::new(StoredFile {
+                content: Content::Large(content),
+                holes,
+                xattrs: file.xattrs()?,
+                unstable: matches!(stability, Stability::Changed),
+                trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
+                stat,
+            })),
+        );
+        return Ok(());
+    }
+}
+
+/// The open frame of a large file: closed chunks, then the bytes of the open one.
+struct Cutting<'a, 'p> {
+    pipeline: &'a Pipeline<'p>,
+    jobs: &'a Sender<Job>,
+    content: &'a Arc<LargeFile>,
+    frame: Vec<u8>,
+    lengths: Vec<u32>,
+    /// Bytes of the open chunk at the end of `frame`.
+    open: usize,
+}
+
+/// Reads `size` bytes, holes as zeros without touching the disk. Returns the bytes read and the holes.
+fn cut_file(cutting: &mut Cutting<'_, '_>, file: &OpenFile, size: u64) -> Result<(u64, Vec<Hole>)> {
+    let pipeline = cutting.pipeline;
+    let mut cutter = pipeline.chunker.cutter();
+    let is_sparse = file.stat()?.blocks.saturating_mul(512) < size;
+    let mut holes = Vec::new();
+    let mut offset = 0;
+    while offset < size {
+        pipeline.access.cancel.check()?;
+        let (from, to) = if is_sparse { file.next_data(offset, size)?.unwrap_or((size, size)) } else { (offset, size) };
+        if from > offset {
+            holes.push(Hole { offset, length: from - offset });
+            cutting.zeros(&mut cutter, from - offset)?;
+            offset = from;
+        }
+        while offset < to {
+            pipeline.access.cancel.check()?;
+            let want = BLOCK_BYTES.min((to - offset) as usize);
+            let start = cutting.frame.len();
+            cutting.frame.resize(start + want, 0);
+            let read = file.read_at(offset, &mut cutting.frame[start..])?;
+            cutting.frame.truncate(start + read);
+            pipeline.counts.read(read as u64);
+            pipeline.access.meter.add(0, read as u64);
+            cutting.feed(&mut cutter, start)?;
+            offset += read as u64;
+            if read < want {
+                // It shrank: what was read is what there is.
+                cutting.finish(&mut cutter)?;
+                return Ok((offset, trim(holes, offset)));
+            }
+        }
+    }
+    cutting.finish(&mut cutter)?;
+    Ok((size, holes))
+}
+
+fn trim(mut holes: Vec<Hole>, size: u64) -> Vec<Hole> {
+    holes.retain(|hole| hole.offset + hole.length <= size);
+    holes
+}
+
+impl Cutting<'_, '_> {
+    /// Feeds what was appended to the frame from `start` on.
+    fn feed(&mut self, cutter: &mut nbws_core::chunker::Cutter<'_>, start: usize) -> Result<()> {
+        let mut at = start;
+        while let Some(n) = cutter.feed(&self.frame[at..]) {
+            self.lengths.push((self.open + n) as u32);
+            self.open = 0;
+            at += n;
+        }
+        self.open += self.frame.len() - at;
+        if self.frame.len() - self.open >= FRAME_TARGET_BYTES {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    /// A hole: zeros until the open chunk ends, then whole zero chunks that nobody has to read or hash, then the rest.
+    fn zeros(&mut self, cutter: &mut nbws_core::chunker::Cutter<'_>, length: u64) -> Result<()> {
+        let (id, chunk) = self.pipeline.chunker.zero_chunk();
+        let mut left = length;
+        while left > 0 {
+            if self.open == 0 && left >= u64::from(chunk) {
+                self.send()?;
+                let count = left / u64::from(chunk);
+                self.pipeline.store_zero_chunk(self.jobs)?;
+                self.content.push(Run { id, length: chunk, count });
+                left %= u64::from(chunk);
+                continue;
+            }
+            let step = left.min(BLOCK_BYTES as u64) as usize;
+            // Not more than the open chunk can take, so that whole zero chunks are seen.
+            let step = step.min(chunk as usize - self.open);
+            let start = self.frame.len();
+            self.frame.resize(start + step, 0);
+            self.feed(cutter, start)?;
+            left -= step as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, cutter: &mut nbws_core::chunker::Cutter<'_>) -> Result<()> {
+        if cutter.finish() > 0 {
+            self.lengths.push(self.open as u32);
+            self.open = 0;
+        }
+        self.send()
+    }
+
+    /// Sends the closed chunks off; the open one stays.
+    fn send(&mut self) -> Result<()> {
+        if self.lengths.is_empty() {
+            return Ok(());
+        }
+        let closed = self.frame.len() - self.open;
+        let mut next = Vec::with_capacity(FRAME_TARGET_BYTES + 2 * BLOCK_BYTES);
+        next.extend_from_slice(&self.frame[closed..]);
+        let mut plain = std::mem::replace(&mut self.frame, next);
+        plain.truncate(closed);
+        let lengths = std::mem::take(&mut self.lengths);
+        let slot = self.content.reserve(&lengths);
+        self.pipeline.send(self.jobs, Job::Chunks { plain, lengths, file: Arc::clone(self.content), slot })
+    }
+}

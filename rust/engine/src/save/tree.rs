@@ -1,0 +1,389 @@
+//! Step 9 of a save, first half: the new tree from base, scan and what became of each file.
+
+use super::pack::Packer;
+use super::pipeline::{Content as Read, FreshChunks, Outcome, StoredFile};
+use super::plan::{Decision, Planned, entries, omit_text};
+use crate::local::cache::KnownTree;
+use crate::local::root::Root;
+use crate::local::{FileKind, Stat};
+use crate::report::{Omitted, Skipped};
+use nbws_core::diff::{Merge, Pair, StatKey};
+use nbws_core::frame::{ChunkSpan, FrameEncoder, FrameKind};
+use nbws_core::id::{ChunkId, TreeRoot};
+use nbws_core::index::Index;
+use nbws_core::limits::{FRAME_TARGET_BYTES, MAX_INLINE_RUNS};
+use nbws_core::tree::{
+    Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter, TreeRootHasher, cut_lists, join_runs,
+};
+use nbws_core::{ErrorKind, Result};
+use std::collections::HashSet;
+
+/// The new tree, and what a report says about it.
+#[derive(Default)]
+pub(crate) struct NewTree {
+    pub(crate) known: KnownTree,
+    pub(crate) refs: Vec<SegmentRef>,
+    pub(crate) root: Option<TreeRoot>,
+    pub(crate) files: u64,
+    pub(crate) directories: u64,
+    pub(crate) bytes: u64,
+    pub(crate) unstable: Vec<Vec<u8>>,
+    pub(crate) stale: Vec<Vec<u8>>,
+    pub(crate) omitted: Vec<Omitted>,
+    pub(crate) skipped: Vec<Skipped>,
+    /// Something was left out by the deadline or a quota in this save.
+    pub(crate) is_partial: bool,
+    omitted_entry_count: u64,
+}
+
+/// Chunks that are not pieces of files: chunk lists, segments, nodes. They share frames like any others.
+pub(crate) struct TypedChunks<'p, 'a> {
+    pub(crate) packer: &'p mut Packer<'a>,
+    pub(crate) index: &'p Index,
+    pub(crate) fresh: &'p FreshChunks,
+    pub(crate) encoder: FrameEncoder,
+    pub(crate) level: i32,
+    plain: Vec<u8>,
+    chunks: Vec<ChunkSpan>,
+}
+
+impl<'p, 'a> TypedChunks<'p, 'a> {
+    pub(crate) fn new(packer: &'p mut Packer<'a>, index: &'p Index, fresh: &'p FreshChunks, level: i32) -> Result<Self> {
+        let encoder = FrameEncoder::new()?;
+        Ok(TypedChunks { packer, index, fresh, encoder, level, plain: Vec::new(), chunks: Vec::new() })
+    }
+
+    /// Stores `bytes` unless they are stored already.
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<ChunkId> {
+        let id = ChunkId::of(bytes);
+        if self.index.lookup(&id).is_none() && self.fresh.claim(&id) {
+            self.plain.extend_from_slice(bytes);
+            self.chunks.push(ChunkSpan { id, length: bytes.len() as u32 });
+            if self.plain.len() >= FRAME_TARGET_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(id)
+    }
+
+    /// Packs what is waiting.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        let chunks = std::mem::take(&mut self.chunks);
+        let frame = self.encoder.encode(FrameKind::Chunks, &self.plain, chunks, self.level)?;
+        self.plain.clear();
+        self.packer.push(frame)?;
+        Ok(())
+    }
+}
+
+/// Builds the new tree and stores its segments.
+pub(crate) struct TreeBuilder<'b, 'p, 'a> {
+    root: &'b Root,
+    planned: &'b Planned,
+    outcomes: &'b mut [Outcome],
+    numeric_ids: bool,
+    chunks: &'b mut TypedChunks<'p, 'a>,
+    writer: SegmentWriter,
+    hasher: TreeRootHasher,
+    /// Contents of files with several names, by work number, once they are built.
+    shared: std::collections::HashMap<u32, Content>,
+    /// Hard link leaders that made it into the tree.
+    stored_leaders: HashSet<u32>,
+    out: NewTree,
+}
+
+/// Walks base and scan once more and writes the tree. Blocks.
+pub(crate) fn build_tree(
+    root: &Root,
+    planned: &Planned,
+    base: Option<&KnownTree>,
+    outcomes: &mut [Outcome],
+    numeric_ids: bool,
+    chunks: &mut TypedChunks<'_, '_>,
+) -> Result<NewTree> {
+    let mut builder = TreeBuilder {
+        root,
+        planned,
+        outcomes,
+        numeric_ids,
+        chunks,
+        writer: SegmentWriter::new(),
+        hasher: TreeRootHasher::new(),
+        shared: Default::default(),
+        stored_leaders: HashSet::new(),
+        out: NewTree::default(),
+    };
+    builder.out.known.saved_here = true;
+    let saved_here = base.is_some_and(|b| b.saved_here);
+    for pair in Merge::new(entries(base), planned.scanned.len(), |i| planned.scanned.path(i)) {
+        match pair? {
+            Pair::Base(entry, _) => {
+                if planned.shields.cover(&entry.path) {
+                    builder.keep_stale(entry)?;
+                } else if entry.is_omitted() && !saved_here {
+                    builder.push(entry, StatKey::UNKNOWN)?;
+                }
+            }
+            Pair::Both(entry, key, i) => builder.scanned(i, Some((entry, key)))?,
+            Pair::Seen(i) => builder.scanned(i, None)?,
+        }
+    }
+    builder.finish()
+}
+
+fn key_of(stat: &Stat) -> StatKey {
+    StatKey { ino: stat.ino, ctime: stat.ctime }
+}
+
+impl TreeBuilder<'_, '_, '_> {
+    fn scanned(&mut self, i: usize, base: Option<(Entry, StatKey)>) -> Result<()> {
+        let stat = self.planned.scanned.stat(i);
+        match (self.planned.decisions[i], base) {
+            (Decision::Keep, Some((mut entry, _))) => {
+                entry.link = None;
+                self.push_file(i, entry, key_of(&stat))
+            }
+            (Decision::Content(work), base) => self.file(i, work, base.map(|(entry, _)| entry)),
+            (_, base) => self.metadata(i, &stat, base.map(|(entry, _)| entry)),
+        }
+    }
+
+    /// An entry with what the scan saw; owners come from the base unless the repository keeps them.
+    fn entry(&self, i: usize, stat: &Stat, base: Option<&Entry>, body: Body) -> Entry {
+        let owner = match base {
+            Some(base) if !self.numeric_ids => (base.uid, base.gid),
+            _ => (stat.uid, stat.gid),
+        };
+        Entry {
+            path: self.planned.scanned.path(i).to_vec(),
+            mode: stat.mode,
+            uid: owner.0,
+            gid: owner.1,
+            mtime: stat.mtime,
+            stale: false,
+            unstable: false,
+            xattrs: Vec::new(),
+            link: None,
+            body,
+        }
+    }
+
+    /// A directory or symlink that is new or changed.
+    fn metadata(&mut self, i: usize, stat: &Stat, base: Option<Entry>) -> Result<()> {
+        let path = self.planned.scanned.path(i);
+        let body = if stat.kind == FileKind::Directory {
+            Body::Directory
+        } else {
+            match self.root.read_link(path) {
+                Ok(target) => Body::Symlink { target },
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(e) => return self.unreadable(path.to_vec(), e.message().to_owned(), base),
+            }
+        };
+        let mut entry = self.entry(i, stat, base.as_ref(), body);
+        match self.root.xattrs_of_link_or_directory(path) {
+            Ok(xattrs) => entry.xattrs = xattrs,
+            // A directory stays in the tree in any case: what lies in it needs a parent.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => self.out.skipped.push(Skipped {
+                path: path.to_vec(),
+                reason: format!("stored without extended attributes: {}", e.message()),
+            }),
+        }
+        let key = if stat.ctime < self.planned.settled { key_of(stat) } else { StatKey::UNKNOWN };
+        self.push(entry, key)
+    }
+
+    fn file(&mut self, i: usize, work: u32, base: Option<Entry>) -> Result<()> {
+        let stat = self.planned.scanned.stat(i);
+        match std::mem::replace(&mut self.outcomes[work as usize], Outcome::Pending) {
+            Outcome::AsScanned(id) => {
+                let content = small_content(id, stat.size);
+                self.outcomes[work as usize] = Outcome::AsScanned(id);
+                let body = Body::File { size: stat.size, content, holes: Vec::new() };
+                let entry = self.entry(i, &stat, base.as_ref(), body);
+                self.push_file(i, entry, key_of(&stat))
+            }
+            Outcome::Stored(file) => {
+                let entry = self.stored_file(i, work, &file, base.as_ref())?;
+                let key = if file.trusted { key_of(&file.stat) } else { StatKey::UNKNOWN };
+                self.outcomes[work as usize] = Outcome::Stored(file);
+                self.push_file(i, entry, key)
+            }
+            Outcome::Unreadable(why) => {
+                let text = why.to_string();
+                self.outcomes[work as usize] = Outcome::Unreadable(why);
+                self.unreadable(self.planned.scanned.path(i).to_vec(), text, base)
+            }
+            Outcome::LeftOut(reason) => {
+                self.outcomes[work as usize] = Outcome::LeftOut(reason);
+                self.left_out(i, &stat, reason, base)
+            }
+            // Gone since the scan, as a later scan would have found it.
+            Outcome::Vanished | Outcome::Pending => Ok(()),
+        }
+    }
+
+    fn stored_file(&mut self, i: usize, work: u32, file: &StoredFile, base: Option<&Entry>) -> Result<Entry> {
+        let content = match (&file.content, self.shared.get(&work)) {
+            (_, Some(content)) => content.clone(),
+            (Read::Small(id), None) => small_content(*id, file.stat.size),
+            (Read::Large(large), None) => {
+                let content = self.store_content(large.take())?;
+                if self.planned.leaders.contains_key(&(i as u32)) {
+                    self.shared.insert(work, content.clone());
+                }
+                content
+            }
+        };
+        let body = Body::File { size: file.stat.size, content, holes: file.holes.clone() };
+        let mut entry = self.entry(i, &file.stat, base, body);
+        entry.xattrs = file.xattrs.clone();
+        entry.unstable = file.unstable;
+        Ok(entry)
+    }
+
+    /// The content of a file with these chunks; long lists are stored as chunks of their own.
+    fn store_content(&mut self, runs: Vec<Run>) -> Result<Content> {
+        let runs = join_runs(runs);
+        if runs.len() <= MAX_INLINE_RUNS {
+            return Ok(Content::Inline(runs));
+        }
+        let mut lists = Vec::new();
+        for list in cut_lists(&runs) {
+            lists.push(ListRef { id: self.chunks.add(&list)?, length: list.len() as u32 });
+        }
+        Ok(Content::Listed { run_count: runs.len() as u64, lists })
+    }
+
+    /// Stores a file under its hard link group, if its leader made it into the tree.
+    fn push_file(&mut self, i: usize, mut entry: Entry, key: StatKey) -> Result<()> {
+        if let Some(leader) = self.planned.leaders.get(&(i as u32)) {
+            if *leader == i as u32 {
+                self.stored_leaders.insert(*leader);
+            }
+            if self.stored_leaders.contains(leader) {
+                entry.link = Some(self.planned.scanned.path(*leader as usize).to_vec());
+            }
+        }
+        self.push(entry, key)
+    }
+
+    fn unreadable(&mut self, path: Vec<u8>, why: String, base: Option<Entry>) -> Result<()> {
+        self.out.skipped.push(Skipped { path, reason: format!("unreadable: {why}") });
+        match base {
+            Some(entry) if !entry.is_directory() => self.keep_stale(entry),
+            _ => Ok(()),
+        }
+    }
+
+    fn keep_stale(&mut self, mut entry: Entry) -> Result<()> {
+        if !entry.is_omitted() {
+            entry.stale = true;
+            if !entry.is_directory() {
+                self.out.stale.push(entry.path.clone());
+            }
+        }
+        self.drop_lost_link(&mut entry);
+        self.push(entry, StatKey::UNKNOWN)
+    }
+
+    /// A link group whose leader is not in this tree is none.
+    fn drop_lost_link(&self, entry: &mut Entry) {
+        if let Some(leader) = &entry.link
+            && *leader != entry.path
+        {
+            entry.link = None;
+        }
+    }
+
+    fn left_out(&mut self, i: usize, stat: &Stat, reason: OmitReason, base: Option<Entry>) -> Result<()> {
+        self.out.is_partial = true;
+        let path = self.planned.scanned.path(i).to_vec();
+        self.out.omitted.push(Omitted { path, size: stat.size, reason });
+        match base {
+            Some(mut entry) if matches!(entry.body, Body::File { .. }) => {
+                self.drop_lost_link(&mut entry);
+                self.push(entry, StatKey::UNKNOWN)
+            }
+            _ => {
+                let entry = self.entry(i, stat, None, Body::Omitted { size: stat.size, reason });
+                self.push(entry, StatKey::UNKNOWN)
+            }
+        }
+    }
+
+    fn push(&mut self, entry: Entry, key: StatKey) -> Result<()> {
+        match &entry.body {
+            Body::Directory => self.out.directories += 1,
+            Body::File { size, .. } => {
+                self.out.files += 1;
+                self.out.bytes += size;
+            }
+            Body::Symlink { .. } => self.out.files += 1,
+            Body::Omitted { size, reason } => {
+                self.out.omitted_entry_count += 1;
+                if !self.out.is_listed_omitted(&entry.path) {
+                    self.out.omitted.push(Omitted { path: entry.path.clone(), size: *size, reason: *reason });
+                }
+            }
+        }
+        if entry.unstable {
+            self.out.unstable.push(entry.path.clone());
+        }
+        self.hasher.push(&entry);
+        self.out.known.keys.push(key);
+        if let Some(segment) = self.writer.push(&entry)? {
+            self.store_segment(segment)?;
+        }
+        Ok(())
+    }
+
+    fn store_segment(&mut self, segment: Segment) -> Result<()> {
+        let id = self.chunks.add(&segment.bytes)?;
+        self.out.refs.push(SegmentRef {
+            first_path: segment.first_path,
+            entries: segment.entries,
+            id,
+            length: segment.bytes.len() as u32,
+        });
+        self.out.known.segments.push(segment.bytes);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<NewTree> {
+        if let Some(segment) = std::mem::take(&mut self.writer).finish() {
+            self.store_segment(segment)?;
+        }
+        self.out.root = Some(self.hasher.finish());
+        Ok(self.out)
+    }
+}
+
+impl NewTree {
+    /// Entries that stand for files whose content is not stored.
+    pub(crate) fn omitted_entries(&self) -> u64 {
+        self.omitted_entry_count
+    }
+
+    fn is_listed_omitted(&self, path: &[u8]) -> bool {
+        self.omitted.last().is_some_and(|last| last.path == path)
+    }
+
+    /// One sentence about what a partial save left out.
+    pub(crate) fn partial_warning(&self) -> Option<String> {
+        let first = self.omitted.first().filter(|_| self.is_partial)?;
+        Some(format!(
+            "{} files are not stored as they are now, because {}",
+            self.omitted.len(),
+            omit_text(first.reason)
+        ))
+    }
+}
+
+fn small_content(id: Option<ChunkId>, size: u64) -> Content {
+    Content::Inline(id.map(|id| Run { id, length: size as u32, count: 1 }).into_iter().collect())
+}

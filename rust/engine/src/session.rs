@@ -1,0 +1,192 @@
+//! A verb's hold on a target directory: the lock, what is proven of it, and a record whose fate is open.
+//!
+//! Saving needs positive proof that the target held the workspace head (`docs/consistency.md`): a failed or interrupted
+//! restore can therefore never be followed by a save of the half-empty tree.
+
+use crate::cancel::CancelToken;
+use crate::clock::Deadline;
+use crate::local::cache::{KnownTree, Session, StateFolder, StatePlace, boot_id, choose_state_place};
+use crate::local::lock::{DirectoryLock, lock_directory};
+use crate::local::root::Root;
+use crate::log::append::{Appended, append};
+use crate::workspace::{Access, Inner, Remembered};
+use nbws_core::id::{SnapshotId, WriterId};
+use nbws_core::record::{Body, Record};
+use nbws_core::{Error, ErrorKind, Result, path};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a verb tries to learn the fate of a record.
+pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A locked target directory and what is known of it.
+pub(crate) struct Target {
+    pub(crate) path: PathBuf,
+    pub(crate) root: Root,
+    _lock: DirectoryLock,
+    pub(crate) folder: Option<StateFolder>,
+    pub(crate) session: Session,
+    /// The snapshot whose tree the target was last known to hold, and that tree.
+    pub(crate) tree: Option<(SnapshotId, Arc<KnownTree>)>,
+    /// This process has seen `session.head` itself: it is an open writer.
+    pub(crate) is_open: bool,
+    /// A restore into the target began and did not end.
+    pub(crate) is_half_restored: bool,
+    pub(crate) notices: Vec<String>,
+}
+
+impl Target {
+    /// Locks `directory` and loads what is known of it. Blocks; waits for other holders until cancelled.
+    pub(crate) fn lock(inner: &Inner, directory: &Path, cancel: &CancelToken) -> Result<Target> {
+        let path = std::path::absolute(directory)
+            .map_err(|e| Error::local("open", directory.as_os_str().as_bytes(), e))?;
+        Root::open(&path)?;
+        let path = crate::local::real_path(&path)?;
+        let lock = lock_directory(&path, cancel)?;
+        let root = Root::open(&path)?;
+        let StatePlace { root: state_root, notice } = choose_state_place(inner.options.state_dir.as_deref(), &path);
+        let folder = state_root.map(|state| StateFolder::new(&state, inner.repository(), &path));
+        let remembered = inner.memory().targets.get(&path).cloned();
+        let stored = match &folder {
+            Some(folder) => folder.load_session()?.filter(|s| s.repository == inner.repository()),
+            None => remembered.as_ref().map(|r| r.session.clone()),
+        };
+        let session = match stored {
+            Some(session) => session,
+            None => Session::new(inner.repository(), WriterId(crate::random::bytes()?)),
+        };
+        let is_open = remembered.as_ref().is_some_and(|r| r.session.head.is_some() && session.head.is_some());
+        let is_half_restored = root.stat(path::RESTORING)?.is_some();
+        let mut target = Target {
+            path,
+            root,
+            _lock: lock,
+            folder,
+            session,
+            tree: None,
+            is_open,
+            is_half_restored,
+            notices: notice.into_iter().collect(),
+        };
+        target.load_tree(remembered)?;
+        target.check_identity()?;
+        Ok(target)
+    }
+
+    fn load_tree(&mut self, remembered: Option<Remembered>) -> Result<()> {
+        let Some(base) = self.session.base else { return Ok(()) };
+        if let Some((id, tree)) = remembered.and_then(|r| r.tree)
+            && id == base
+        {
+            self.tree = Some((id, tree));
+        } else if let Some(folder) = &self.folder {
+            self.tree = folder.load_tree(base)?.map(|tree| (base, Arc::new(tree)));
+        }
+        Ok(())
+    }
+
+    /// Forgets what was known of another directory at this path, and distrusts what a crash of the machine may have undone.
+    fn check_identity(&mut self) -> Result<()> {
+        let identity = self.root.identity()?;
+        let boot = boot_id();
+        let same_boot = self.session.boot == boot;
+        let is_known = self.session.inode != 0;
+        let replaced = is_known
+            && (self.session.inode != identity.ino || same_boot && self.session.device != identity.dev);
+        if replaced {
+            self.notices.push("the directory was replaced since it was last saved or restored".to_owned());
+            self.session.proof = None;
+            self.tree = None;
+        } else if is_known && !same_boot && (!self.session.synced || self.session.device != identity.dev) {
+            self.distrust_keys();
+        }
+        self.session.inode = identity.ino;
+        self.session.device = identity.dev;
+        self.session.boot = boot;
+        Ok(())
+    }
+
+    fn distrust_keys(&mut self) {
+        if let Some((id, tree)) = self.tree.take() {
+            let tree = KnownTree { keys: Vec::new(), ..(*tree).clone() };
+            self.tree = Some((id, Arc::new(tree)));
+        }
+    }
+
+    /// The newest record that is known here.
+    pub(crate) fn known_head(&self) -> Option<(u64, &str)> {
+        let text = self.session.head.as_deref()?;
+        let record = Record::decode(text.as_bytes()).ok()?;
+        Some((record.seq, text))
+    }
+
+    /// Notes the newest record.
+    pub(crate) fn set_head(&mut self, bytes: &[u8]) {
+        self.session.head = String::from_utf8(bytes.to_vec()).ok();
+    }
+
+    /// Writes the session to disk (durable when this returns) and into the memory of this process.
+    pub(crate) fn store_session(&self, inner: &Inner) -> Result<()> {
+        if let Some(folder) = &self.folder {
+            folder.store_session(&self.session)?;
+        }
+        let remembered = Remembered { session: self.session.clone(), tree: self.tree.clone() };
+        inner.memory().targets.insert(self.path.clone(), remembered);
+        Ok(())
+    }
+
+    /// Notes that the target now holds `tree`, the tree of `snapshot`. Tree first, session second: a crash between the two
+    /// leaves a tree that the session does not name, which is not used.
+    pub(crate) fn store_tree(&mut self, inner: &Inner, snapshot: SnapshotId, tree: KnownTree) -> Result<()> {
+        if let Some(folder) = &self.folder {
+            folder.store_tree(snapshot, &tree)?;
+        }
+        self.session.base = Some(snapshot);
+        self.tree = Some((snapshot, Arc::new(tree)));
+        self.store_session(inner)
+    }
+
+    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again.
+    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<()> {
+        let Some(text) = self.session.pending.clone() else { return Ok(()) };
+        let record = Record::decode(text.as_bytes())?;
+        let deadline = Deadline::after(COMMIT_PATIENCE);
+        match append(&*access.store, &record, text.as_bytes(), deadline, &access.cancel).await? {
+            Appended::Acknowledged => {
+                self.set_head(text.as_bytes());
+                if let Body::Snapshot(body) = &record.body {
+                    self.session.proof = Some(body.snapshot);
+                    self.session.proof_root = Some(body.tree_root);
+                }
+                self.notices.push(format!("record {}, whose fate was not known, is committed", record.seq));
+            }
+            Appended::Lost { .. } => {
+                self.notices.push(format!(
+                    "record {}, whose fate was not known, was not committed; its work is saved again",
+                    record.seq
+                ));
+            }
+        }
+        self.session.pending = None;
+        // Whatever else happened meanwhile is found by asking, not by assuming.
+        self.is_open = false;
+        self.store_session(&access.inner)
+    }
+
+    /// Fails with `InvalidState` where the repository belongs to a running notebook that this writer is not part of.
+    pub(crate) fn check_may_write(&self, head: Option<&Record>, take_over: bool) -> Result<()> {
+        use nbws_core::state::State;
+        let Some(head) = head else { return Ok(()) };
+        let is_live = matches!(head.state, State::Starting | State::Running | State::Stopping | State::Restarting);
+        if is_live && head.writer != self.session.writer && !take_over {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                "save",
+                format!("the notebook is {} elsewhere (writer {}); stop it there, or take over", head.state.name(), head.writer),
+            ));
+        }
+        Ok(())
+    }
+}
