@@ -1,14 +1,12 @@
-"""Settings from text: sizes and the environment."""
+"""Settings from text: sizes."""
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 from nbws.errors import InvalidInput
 
-__all__ = ["parse_size", "state_dir"]
+__all__ = ["parse_size"]
 
 _UNITS = {"": 1, "B": 1} | {
     prefix + suffix: base**power
@@ -44,9 +42,3 @@ def parse_size(value: int | str) -> int:
 def _unit(text: str) -> int | None:
     canonical = text[:1].upper() + text[1:].replace("I", "i").replace("b", "B")
     return _UNITS.get(canonical)
-
-
-def state_dir() -> Path | None:
-    """Returns the directory for disposable local state that ``NBWS_STATE`` names, or None for the default."""
-    named = os.environ.get("NBWS_STATE")
-    return Path(named) if named else None

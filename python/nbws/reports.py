@@ -20,7 +20,6 @@ __all__ = [
     "Damage",
     "DamagedFile",
     "Omitted",
-    "PathUsage",
     "Report",
     "Requests",
     "Rescue",
@@ -228,26 +227,20 @@ class RestoreReport(Report):
 
 @dataclass(frozen=True, slots=True)
 class Rescue(Report):
-    """Work that could not become the workspace head and was kept beside it."""
+    """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
 
     snapshot: str
     seq: int
     time: datetime
-    reason: str
     comment: str | None
     files: int
     bytes: int
-    origin: str
+    tree_root: str
+    framework: str | None
+    python: str | None
     partial: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PathUsage(Report):
-    """What one top-level path uses in the workspace head."""
-
-    path: str
-    files: int
-    bytes: int
+    origin: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,23 +249,22 @@ class Usage(Report):
 
     Attributes:
         logical_bytes: bytes of the workspace head's files.
-        unique_bytes: plain bytes of all distinct chunks.
+        unique_bytes: plain bytes of all distinct chunks of all snapshots.
         stored_bytes: bytes of all objects.
-        dedup_ratio: logical bytes of all snapshots over unique bytes.
-        compression_ratio: unique bytes over stored bytes.
-        by_path: top-level paths of the workspace head.
+        files: files and symbolic links of the workspace head.
     """
-
-    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"by_path": PathUsage}
 
     logical_bytes: int
     unique_bytes: int
     stored_bytes: int
     objects: int
     snapshots: int
-    dedup_ratio: float
-    compression_ratio: float
-    by_path: tuple[PathUsage, ...]
+    files: int
+
+    @property
+    def compression_ratio(self) -> float:
+        """Unique bytes over stored bytes; 1.0 if nothing is stored."""
+        return self.unique_bytes / self.stored_bytes if self.stored_bytes else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +292,16 @@ class CheckReport(Report):
 
     Attributes:
         objects: objects looked at.
+        snapshots: snapshots and rescues looked at.
         bytes_read: stored bytes read.
-        complete: whether everything that was asked for could be looked at.
+        complete: whether nothing is damaged or missing.
         damaged: damaged or missing objects; empty means that nothing is wrong.
     """
 
     _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "damaged": Damage}
 
     objects: int
+    snapshots: int
     bytes_read: int
     complete: bool
     damaged: tuple[Damage, ...]
@@ -316,5 +310,5 @@ class CheckReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Whether all was looked at and nothing is damaged."""
+        """Whether nothing is damaged or missing."""
         return self.complete and not self.damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from nbws.errors import InvalidInput, NotFound
 from nbws.reports import Report
@@ -13,7 +13,7 @@ from nbws.reports import Report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Snapshot", "select"]
+__all__ = ["Snapshot", "is_time", "select"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Snapshot(Report):
         bytes: sum of the file sizes.
         tree_root: hash of the tree; equal trees have equal roots on any machine.
         partial: whether a deadline or quota left work out.
-        origin: where it was saved.
+        origin: what made it, such as ``"save"``.
         pinned: whether retention may not drop it.
         eviction_date: when retention may drop it, or None.
     """
@@ -44,8 +44,13 @@ class Snapshot(Report):
     python: str | None
     partial: bool
     origin: str
-    pinned: bool
-    eviction_date: datetime | None
+    pinned: bool = False
+    eviction_date: datetime | None = None
+
+    @classmethod
+    def from_engine(cls, values: dict[str, Any]) -> Self:
+        """Builds the snapshot from the dict that the engine returned; the reason belongs to rescues."""
+        return super(Snapshot, cls).from_engine({key: value for key, value in values.items() if key != "reason"})
 
 
 _LATEST = re.compile(r"latest(?:~(\d{1,9}))?", re.ASCII)
@@ -77,16 +82,25 @@ def select(snapshots: Sequence[Snapshot], selector: str | datetime) -> Snapshot:
         if not found:
             raise _absent(selector, "no id starts with it")
         return found[0]
+    if is_time(selector):
+        return _at(snapshots, datetime.fromisoformat(selector))
+    raise InvalidInput(
+        f"{selector!r} names no snapshot: give an id, a prefix of one, latest, latest~2 or a time such as "
+        "2026-11-22T18:00",
+        operation="find snapshot",
+        path=selector,
+    )
+
+
+def is_time(selector: str) -> bool:
+    """Returns whether text is a time in ISO 8601; digits alone are the prefix of an id."""
+    if _ID.fullmatch(selector):
+        return False
     try:
-        time = datetime.fromisoformat(selector)
+        datetime.fromisoformat(selector)
     except ValueError:
-        raise InvalidInput(
-            f"{selector!r} names no snapshot: give an id, a prefix of one, latest, latest~2 or a time such as "
-            "2026-11-22T18:00",
-            operation="find snapshot",
-            path=selector,
-        ) from None
-    return _at(snapshots, time)
+        return False
+    return True
 
 
 def _at(snapshots: Sequence[Snapshot], time: datetime) -> Snapshot:

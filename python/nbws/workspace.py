@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nbws import _nbws
-from nbws.config import parse_size, state_dir
+from nbws.config import parse_size
 from nbws.errors import InvalidInput, Unsupported
 from nbws.progress import sink_for
 from nbws.reports import CheckReport, Rescue, RestoreReport, SaveReport, Usage
-from nbws.snapshot import Snapshot, select
+from nbws.snapshot import Snapshot, is_time, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
     from typing import TypeAlias
 
     from nbws.progress import ProgressTarget
@@ -74,7 +74,7 @@ class Workspace:
             "create": create,
             "floor": floor,
             "numeric_ids": numeric_ids,
-            "state_dir": _text(state_dir or _default_state_dir()),
+            "state_dir": None if state_dir is None else os.fspath(state_dir),
             "store": dict(store or {}),
         }
         return cls(_nbws.Workspace.open(url, options), (url, {**options, "create": False}))
@@ -199,7 +199,7 @@ class Workspace:
         if delete not in _DELETE:
             raise InvalidInput(f'delete is "auto", True or False, not {delete!r}', operation="restore")
         options = {
-            "snapshot": _selector(snapshot),
+            "snapshot": self._selector(snapshot),
             "paths": None if paths is None else [_path(path) for path in _several("paths", paths)],
             "delete": _DELETE[delete],
             "verify": verify,
@@ -255,6 +255,14 @@ class Workspace:
         with sink_for(progress, "check") as sink:
             return CheckReport.from_engine(self._engine.check({"read_data": fraction}, sink))
 
+    def _selector(self, snapshot: str | datetime | Snapshot | Rescue) -> str:
+        # The engine knows ids, prefixes and latest~n; a time is found here.
+        if isinstance(snapshot, Snapshot | Rescue):
+            return snapshot.snapshot
+        if isinstance(snapshot, datetime) or is_time(snapshot):
+            return select(self.snapshots(), snapshot).snapshot
+        return snapshot
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_open_again, self._reopen)
 
@@ -264,14 +272,6 @@ class Workspace:
 
 def _open_again(url: str, options: dict[str, Any]) -> Workspace:
     return Workspace.open(url, **options)
-
-
-def _default_state_dir() -> Path | None:
-    return state_dir()
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else os.fspath(path)
 
 
 def _size(value: int | str | None) -> int | None:
@@ -290,11 +290,3 @@ def _strings(name: str, values: Iterable[str] | None) -> list[str]:
 
 def _path(path: Path | bytes) -> str | bytes:
     return os.fspath(path)
-
-
-def _selector(snapshot: str | datetime | Snapshot | Rescue) -> str:
-    if isinstance(snapshot, str):
-        return snapshot
-    if isinstance(snapshot, Snapshot | Rescue):
-        return snapshot.snapshot
-    return snapshot.isoformat()

@@ -8,8 +8,20 @@ mod local;
 mod log;
 pub mod store;
 
-#[allow(clippy::all, unreachable_pub)]
+#[allow(dead_code)]
+mod options;
+#[allow(dead_code)]
+mod progress;
+#[allow(dead_code)]
+mod report;
+#[allow(clippy::all, unreachable_pub, missing_docs)]
 mod surface_stub;
 pub use cancel::CancelToken;
+pub use nbws_core::tree::OmitReason;
 pub use nbws_core::{Error, ErrorKind, Result};
-pub use surface_stub::*;
+pub use options::{CheckOptions, Delete, Level, OpenOptions, RestoreOptions, SaveOptions};
+pub use progress::{Progress, ProgressSink};
+pub use report::{
+    CheckReport, Damage, Omitted, Requests, RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
+};
+pub use surface_stub::Workspace;

@@ -5,7 +5,8 @@
 
 use crate::errors;
 use nbws_engine::{CancelToken, Error, ErrorKind, Progress, ProgressSink};
-use pyo3::prelude::*;
+use pyo3::types::PyAnyMethods;
+use pyo3::{Bound, PyAny, PyErr, PyResult, Python};
 use std::future::Future;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -79,7 +80,7 @@ impl<T: Send + 'static> Job<T> {
 
     /// Starts a verb that takes a progress sink and a cancel token.
     pub(crate) fn start_cancellable<F>(
-        verb: impl FnOnce(ProgressSink, CancelToken) -> F,
+        verb: impl FnOnce(Option<ProgressSink>, CancelToken) -> F,
     ) -> Result<Self, Error>
     where
         F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -91,7 +92,7 @@ impl<T: Send + 'static> Job<T> {
             // Nobody listens any more only when the interpreter is going away.
             drop(reports.send(Event::Progress(progress)));
         });
-        let future = verb(sink, cancel.clone());
+        let future = verb(Some(sink), cancel.clone());
         Self::spawn(Interrupt::Cancel(cancel), future, sender, events)
     }
 

@@ -1,8 +1,8 @@
 //! Engine errors as the Python classes of `nbws.errors`, chosen by the name of the kind.
 
 use nbws_engine::{Error, ErrorKind};
-use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyAnyMethods, PyDict, PyDictMethods};
+use pyo3::{Bound, PyAny, PyErr, PyResult, Python, pyfunction};
 
 /// The Python exception for an engine error. Falls back to what stopped the conversion, so nothing is swallowed.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {

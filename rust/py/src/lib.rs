@@ -11,7 +11,8 @@ mod workspace;
 /// The engine of nbws. Private: use the package `nbws`.
 #[pyo3::pymodule]
 mod _nbws {
-    use pyo3::prelude::*;
+    use pyo3::types::{PyModule, PyModuleMethods};
+    use pyo3::{Bound, PyResult};
 
     #[pymodule_export]
     use crate::errors::error_kinds;

@@ -5,8 +5,9 @@ use nbws_engine::{
 };
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
-use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyAnyMethods, PyBytes, PyBytesMethods, PyDict, PyDictMethods, PyListMethods};
+use pyo3::{Borrowed, Bound, FromPyObject, PyAny, PyErr, PyResult, Python};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -111,12 +112,13 @@ fn valid<T>(py: Python<'_>, value: Result<T, Error>) -> PyResult<T> {
 
 pub(crate) fn open(dict: &Bound<'_, PyDict>) -> PyResult<OpenOptions> {
     let fields = Fields::new(dict)?;
+    let store: Option<BTreeMap<String, String>> = fields.take("store")?;
     let options = OpenOptions {
         create: fields.flag("create")?,
         numeric_ids: fields.flag("numeric_ids")?,
         floor: fields.take("floor")?,
         state_dir: fields.take("state_dir")?,
-        store: fields.take("store")?.unwrap_or_default(),
+        store: store.unwrap_or_default().into_iter().collect(),
     };
     fields.finish()?;
     Ok(options)

@@ -3,12 +3,11 @@
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
 use nbws_engine::{
-    CheckReport, Damage, Omitted, PathUsage, Requests, RescueInfo, RestoreReport, SaveReport,
+    CheckReport, Damage, OmitReason, Omitted, Requests, RestoreReport, SaveReport, Skipped,
     SnapshotInfo, UsageReport,
 };
-use pyo3::IntoPyObjectExt;
-use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
+use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -27,7 +26,7 @@ macro_rules! plain_by_conversion {
     )*};
 }
 
-plain_by_conversion!(bool, u64, f64, String, Option<String>, Option<u64>);
+plain_by_conversion!(bool, u64, f64, String, Option<String>);
 
 /// A path: bytes in the engine, `os.fsdecode` text in Python.
 impl Plain for Vec<u8> {
@@ -53,22 +52,20 @@ macro_rules! plain_list {
 plain_list!(
     Vec<u8>,
     String,
-    (Vec<u8>, String),
     (String, Vec<u8>),
     Omitted,
+    Skipped,
     Damage,
-    PathUsage,
-    SnapshotInfo,
-    RescueInfo
+    SnapshotInfo
 );
 
-/// A skipped path and the reason.
-impl Plain for (Vec<u8>, String) {
+impl Plain for OmitReason {
     fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let dict = PyDict::new(py);
-        dict.set_item(pyo3::intern!(py, "path"), self.0.plain(py)?)?;
-        dict.set_item(pyo3::intern!(py, "reason"), &self.1)?;
-        Ok(dict.into_any())
+        let name = match self {
+            OmitReason::Deadline => "deadline",
+            OmitReason::Quota => "quota",
+        };
+        name.into_bound_py_any(py)
     }
 }
 
@@ -107,6 +104,7 @@ macro_rules! reports {
 reports! {
     Requests { put, get, list, head, delete }
     Omitted { path, size, reason }
+    Skipped { path, reason }
     SaveReport {
         snapshot, seq, complete, partial, files_total, files_new, files_changed, files_unchanged, files_removed,
         files_opened, bytes_total, bytes_read, bytes_new, bytes_uploaded, requests, chunks_total, chunks_new, unstable,
@@ -117,14 +115,9 @@ reports! {
         tree_root, skipped, warnings, rescue, duration_s,
     }
     SnapshotInfo {
-        snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, pinned,
-        eviction_date_ms,
+        snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, reason,
     }
-    RescueInfo { snapshot, seq, time_ms, reason, comment, files, bytes, origin, partial }
-    PathUsage { path, files, bytes }
-    UsageReport {
-        logical_bytes, unique_bytes, stored_bytes, objects, snapshots, dedup_ratio, compression_ratio, by_path,
-    }
+    UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files }
     Damage { object, problem, files }
-    CheckReport { objects, bytes_read, complete, damaged, requests, duration_s }
+    CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
 }

@@ -5,14 +5,13 @@ use crate::errors::to_python;
 use crate::options;
 use crate::reports::Plain;
 use nbws_engine::Error;
-use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::{Bound, PyAny, PyResult, Python, pyclass, pymethods};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// An open workspace repository.
 #[pyclass(frozen, module = "nbws._nbws")]
-pub(crate) struct Workspace(Arc<nbws_engine::Workspace>);
+pub(crate) struct Workspace(nbws_engine::Workspace);
 
 /// Waits for a job that may have failed to start.
 fn wait<T: Send + 'static>(
@@ -40,7 +39,7 @@ impl Workspace {
         let job = Job::start(Interrupt::Drop, async move {
             nbws_engine::Workspace::open(&url, options).await
         });
-        wait(py, job, None).map(|workspace| Workspace(Arc::new(workspace)))
+        wait(py, job, None).map(Workspace)
     }
 
     #[getter]
@@ -60,7 +59,7 @@ impl Workspace {
         options: &Bound<'py, PyDict>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (workspace, options) = (Arc::clone(&self.0), options::save(options)?);
+        let (workspace, options) = (self.0.clone(), options::save(options)?);
         let job = Job::start_cancellable(|sink, cancel| async move {
             workspace.save(&directory, options, sink, cancel).await
         });
@@ -75,7 +74,7 @@ impl Workspace {
         options: &Bound<'py, PyDict>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (workspace, options) = (Arc::clone(&self.0), options::restore(options)?);
+        let (workspace, options) = (self.0.clone(), options::restore(options)?);
         let job = Job::start_cancellable(|sink, cancel| async move {
             workspace.restore(&directory, options, sink, cancel).await
         });
@@ -83,28 +82,27 @@ impl Workspace {
     }
 
     fn snapshots<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let workspace = Arc::clone(&self.0);
+        let workspace = self.0.clone();
         let job = Job::start(Interrupt::Drop, async move { workspace.snapshots().await });
         wait_plain(py, job, None)
     }
 
     fn rescues<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let workspace = Arc::clone(&self.0);
+        let workspace = self.0.clone();
         let job = Job::start(Interrupt::Drop, async move { workspace.rescues().await });
         wait_plain(py, job, None)
     }
 
     fn dismiss(&self, py: Python<'_>, rescue: String) -> PyResult<()> {
-        let workspace = Arc::clone(&self.0);
-        let job = Job::start(
-            Interrupt::Finish,
-            async move { workspace.dismiss(&rescue).await },
-        );
+        let workspace = self.0.clone();
+        let job = Job::start(Interrupt::Finish, async move {
+            workspace.dismiss(&rescue).await
+        });
         wait(py, job, None)
     }
 
     fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let workspace = Arc::clone(&self.0);
+        let workspace = self.0.clone();
         let job = Job::start(Interrupt::Drop, async move { workspace.usage().await });
         wait_plain(py, job, None)
     }
@@ -116,7 +114,7 @@ impl Workspace {
         options: &Bound<'py, PyDict>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (workspace, options) = (Arc::clone(&self.0), options::check(options)?);
+        let (workspace, options) = (self.0.clone(), options::check(options)?);
         let job = Job::start_cancellable(|sink, cancel| async move {
             workspace.check(options, sink, cancel).await
         });
