@@ -1,13 +1,14 @@
 """Reads an nbws repository without the engine: the format's second implementation.
 
-Written from ``docs/format.md`` alone (the section numbers below are its own). It needs the standard library, ``blake3`` and
-``zstandard``, imports nothing else of nbws and works as a single file::
+Written from ``docs/format.md`` alone (the section numbers below are its own). It needs the standard
+library, ``blake3`` and ``zstandard``, imports nothing else of nbws and works as a single file::
 
     python reader.py DIR-OF-STORE                       # lists snapshots and rescues
     python reader.py DIR-OF-STORE SNAPSHOT TARGET       # restores one into a new or empty directory
 
-``DIR-OF-STORE`` is a local copy of the repository's objects. ``SNAPSHOT`` is an id, a unique prefix of one, or ``latest``.
-Everything that is wrong with a repository is a `FormatError`; a failure of the local disk while restoring is an `OSError`.
+``DIR-OF-STORE`` is a local copy of the repository's objects. ``SNAPSHOT`` is an id, a unique prefix of one,
+or ``latest``. Everything that is wrong with a repository is a `FormatError`; a failure of the local disk
+while restoring is an `OSError`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn, TextIO, cast
 
 import zstandard
 from blake3 import blake3
 
-# ---------------------------------------------------------------------------------------------------------------- bounds (section 10)
+# --- bounds (section 10)
 
 MAX_CHUNK: Final = 1 << 20
 MAX_FRAME_PLAIN: Final = {1: 4 << 20, 2: 256 << 20, 3: 64 << 20, 5: 64 << 20}
@@ -59,9 +60,20 @@ FRAME_HEADER_BYTES: Final = 24
 TRAILER_BYTES: Final = 48
 CHUNKS, INDEX_PART, INDEX_ROOT, DELTA, ATTACHMENT = 1, 2, 3, 4, 5
 DIRECTORY, FILE, SYMLINK, OMITTED = 1, 2, 3, 4
-STALE, UNSTABLE, XATTRS, LINK, HOLES = 1, 2, 4, 8, 16
+STALE, UNSTABLE, XATTRS, LINK, HOLES, ALL_FLAGS = 1, 2, 4, 8, 16, 31
 STATES: Final = frozenset(
-    ("none", "starting", "running", "stopping", "stopped", "failed", "error", "sync_failed", "restarting", "deleting")
+    (
+        "none",
+        "starting",
+        "running",
+        "stopping",
+        "stopped",
+        "failed",
+        "error",
+        "sync_failed",
+        "restarting",
+        "deleting",
+    )
 )
 
 Kind = str
@@ -83,7 +95,7 @@ def _fail(message: str, kind: Kind = CORRUPT) -> NoReturn:
     raise FormatError(message, kind)
 
 
-# ------------------------------------------------------------------------------------------------------- primitives (section 1)
+# --- primitives (section 1)
 
 
 class _Cursor:
@@ -124,10 +136,10 @@ class _Cursor:
         while True:
             byte = self.u8()
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:
+            if not byte & 0x80:
                 break
             shift += 7
-            if shift > 63:
+            if shift > 9 * 7:
                 self.fail("has a varint of more than 10 bytes")
         if byte == 0 and shift:
             self.fail("has a varint that is not minimal")
@@ -159,7 +171,7 @@ class _Cursor:
 def encode_varint(value: int) -> bytes:
     """Encodes an unsigned integer as minimal LEB128."""
     out = bytearray()
-    while value > 0x7F:
+    while value >> 7:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
@@ -187,11 +199,13 @@ def _no_fraction(digits: str) -> NoReturn:
 
 
 def parse_canonical_json(encoded: bytes, most: int, what: str) -> dict[str, object]:
-    """Decodes an object in canonical JSON; anything that would not be encoded to the same bytes again is `FormatError`."""
+    """Decodes an object in canonical JSON; refuses what would not be encoded to the same bytes again."""
     if len(encoded) > most:
         _fail(f"{what}: has {len(encoded)} bytes, {most} are allowed")
     try:
-        value = json.loads(encoded.decode("utf-8"), parse_int=_integer, parse_float=_no_fraction, parse_constant=_no_fraction)
+        value = json.loads(
+            encoded.decode("utf-8"), parse_int=_integer, parse_float=_no_fraction, parse_constant=_no_fraction
+        )
         again = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{what}: is not canonical JSON ({type(error).__name__})") from error
@@ -251,8 +265,10 @@ def _nullable(check: _Check) -> _Check:
 
 
 def _is_shape(shape: Mapping[str, _Check]) -> _Check:
-    return lambda value: isinstance(value, dict) and value.keys() == shape.keys() and all(
-        check(value[key]) for key, check in shape.items()
+    return lambda value: (
+        isinstance(value, dict)
+        and value.keys() == shape.keys()
+        and all(check(value[key]) for key, check in shape.items())
     )
 
 
@@ -264,7 +280,7 @@ def _require(value: Mapping[str, object], shape: Mapping[str, _Check], what: str
             _fail(f"{what}: the value of {key!r} is not valid")
 
 
-# ------------------------------------------------------------------------------------------------- containers (sections 2 to 4)
+# --- containers (sections 2 to 4)
 
 _CONTAINER_NAME: Final = re.compile(r"(packs|index)/([0-9a-f]{16})-([0-9a-f]{32})")
 _OBJECT_KINDS: Final = {"packs": 1, "index": 2}
@@ -292,7 +308,7 @@ def check_header(header: bytes, repository: bytes, name: str) -> None:
 
 
 def decode_frame(stored: bytes, kind: int, plain_length: int, what: str) -> bytes:
-    """Decodes a frame (24 bytes of header and the payload) of the given kind to exactly `plain_length` bytes."""
+    """Decodes a frame (24 bytes of header, then the payload) of a kind to exactly `plain_length` bytes."""
     if len(stored) < FRAME_HEADER_BYTES or stored[:4] != b"NBfr":
         _fail(f"{what}: is not a frame")
     found, codec, depth, zero, plain, payload_length = struct.unpack_from("<BBBBII", stored, 4)
@@ -305,6 +321,10 @@ def decode_frame(stored: bytes, kind: int, plain_length: int, what: str) -> byte
         _fail(f"{what}: has {plain} bytes, {MAX_FRAME_PLAIN[kind]} are allowed")
     if hash32(stored[:16] + payload)[:8] != stored[16:FRAME_HEADER_BYTES]:
         _fail(f"{what}: checksum mismatch")
+    return _decode_payload(codec, payload, plain, what)
+
+
+def _decode_payload(codec: int, payload: bytes, plain: int, what: str) -> bytes:
     if codec == 0:
         if len(payload) != plain:
             _fail(f"{what}: raw payload of another length")
@@ -335,7 +355,9 @@ class FrameSlot:
     chunks: tuple[tuple[bytes, int], ...]
 
 
-def decode_directory(header: bytes, directory: bytes, trailer: bytes, container_length: int, what: str) -> list[FrameSlot]:
+def decode_directory(
+    header: bytes, directory: bytes, trailer: bytes, container_length: int, what: str
+) -> list[FrameSlot]:
     """Decodes a container's directory; frames must fill the container without gaps."""
     directory_length, frame_count = struct.unpack_from("<II", trailer)
     if trailer[40:] != b"nbws-end" or directory_length != len(directory):
@@ -347,14 +369,22 @@ def decode_directory(header: bytes, directory: bytes, trailer: bytes, container_
         _fail(f"{what}: directory and trailer disagree")
     for _ in range(frame_count):
         kind, codec = cursor.u8(), cursor.u8()
-        if kind not in MAX_FRAME_PLAIN or codec > 1 or (header[6] == _OBJECT_KINDS["index"] and kind not in (INDEX_PART, INDEX_ROOT)):
+        if (
+            kind not in MAX_FRAME_PLAIN
+            or codec > 1
+            or (header[6] == _OBJECT_KINDS["index"] and kind not in (INDEX_PART, INDEX_ROOT))
+        ):
             cursor.fail(f"has a frame of kind {kind}, codec {codec}")
         payload_length, plain_length = cursor.varint(MAX_CONTAINER), cursor.varint(MAX_FRAME_PLAIN[kind])
         count = cursor.count(plain_length if kind == CHUNKS else 0, 33, 1 if kind == CHUNKS else 0)
         chunks = tuple((cursor.take(32), cursor.varint(MAX_CHUNK, 1)) for _ in range(count))
-        if (kind == CHUNKS and sum(length for _, length in chunks) != plain_length) or (codec == 0 and payload_length != plain_length):
+        if (kind == CHUNKS and sum(length for _, length in chunks) != plain_length) or (
+            codec == 0 and payload_length != plain_length
+        ):
             cursor.fail("has a frame whose lengths do not add up")
-        slots.append(FrameSlot(kind, codec, offset, FRAME_HEADER_BYTES + payload_length, plain_length, chunks))
+        slots.append(
+            FrameSlot(kind, codec, offset, FRAME_HEADER_BYTES + payload_length, plain_length, chunks)
+        )
         offset += FRAME_HEADER_BYTES + payload_length
     cursor.end()
     if offset + len(directory) + TRAILER_BYTES != container_length:
@@ -362,7 +392,7 @@ def decode_directory(header: bytes, directory: bytes, trailer: bytes, container_
     return slots
 
 
-# ------------------------------------------------------------------------------------------------------------ index (section 9)
+# --- index (section 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,8 +410,10 @@ class Location:
 class IndexPart:
     """One index part, searched in its encoded form (44 bytes a chunk)."""
 
+    _HEAD_BYTES = 13
+
     def __init__(self, plain: bytes) -> None:
-        if len(plain) < 13 or plain[:1] != b"I":
+        if len(plain) < self._HEAD_BYTES or plain[:1] != b"I":
             _fail("index part: has another tag or ends early")
         packs, frames, chunks = struct.unpack_from("<III", plain, 1)
         self._chunks: int = chunks
@@ -412,7 +444,11 @@ class IndexPart:
             found = self._id(position)
             if found <= previous:
                 _fail("index part: chunk ids are not in order")
-            if frame >= len(self._frames) or not 1 <= length <= MAX_CHUNK or start + length > self._frames[frame][3]:
+            if (
+                frame >= len(self._frames)
+                or not 1 <= length <= MAX_CHUNK
+                or start + length > self._frames[frame][3]
+            ):
                 _fail("index part: a chunk is out of bounds")
             previous = found
 
@@ -454,7 +490,10 @@ def decode_index_root(plain: bytes) -> list[PartRef]:
         if kind not in _OBJECT_KINDS.values():
             cursor.fail(f"has a part in an object of kind {kind}")
         name = container_name(kind, cursor.u64(), cursor.take(16))
-        offset, stored_length = cursor.varint(MAX_CONTAINER, HEADER_BYTES), cursor.varint(MAX_CONTAINER, FRAME_HEADER_BYTES)
+        offset, stored_length = (
+            cursor.varint(MAX_CONTAINER, HEADER_BYTES),
+            cursor.varint(MAX_CONTAINER, FRAME_HEADER_BYTES),
+        )
         plain_length = cursor.varint(MAX_FRAME_PLAIN[INDEX_PART])
         parts.append(PartRef(name, offset, stored_length, plain_length, cursor.take(32), cursor.varint(U32)))
     cursor.end()
@@ -464,7 +503,9 @@ def decode_index_root(plain: bytes) -> list[PartRef]:
 class Index:
     """Finds chunks: the parts of an index root, or a table that was rebuilt from the packs' directories."""
 
-    def __init__(self, parts: Sequence[IndexPart] = (), rebuilt: Mapping[bytes, Sequence[Location]] | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[IndexPart] = (), rebuilt: Mapping[bytes, Sequence[Location]] | None = None
+    ) -> None:
         self._parts, self._rebuilt = tuple(reversed(parts)), rebuilt or {}
 
     def locations(self, chunk: bytes) -> Iterator[Location]:
@@ -476,7 +517,7 @@ class Index:
                 yield found
 
 
-# ------------------------------------------------------------------------------------------------------------- tree (section 6)
+# --- tree (section 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,7 +540,11 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of a tree. `kind` is DIRECTORY, FILE, SYMLINK or OMITTED; `leader` is None outside hard link groups, empty in a leader."""
+    """One path of a tree.
+
+    `kind` is DIRECTORY, FILE, SYMLINK or OMITTED; `leader` is None outside hard link groups and empty in a
+    leader.
+    """
 
     path: bytes
     kind: int
@@ -538,7 +583,9 @@ def check_path(path: bytes) -> None:
     """Refuses a path that is absolute, empty, unnormalised, too long or leads out of the tree."""
     if not 1 <= len(path) <= MAX_PATH or b"\0" in path:
         _fail(f"unsafe path {path[:80]!r}")
-    if any(component in (b"", b".", b"..") or len(component) > MAX_COMPONENT for component in path.split(b"/")):
+    if any(
+        component in (b"", b".", b"..") or len(component) > MAX_COMPONENT for component in path.split(b"/")
+    ):
         _fail(f"unsafe path {path[:80]!r}")
 
 
@@ -615,7 +662,7 @@ def _decode_entry(cursor: _Cursor, previous: bytes) -> Entry:
     if path <= previous or (shared < len(previous) and suffix[0] == previous[shared]):
         cursor.fail(f"has paths out of order or a prefix that is not the longest: {path[:80]!r}")
     kind, flags = cursor.u8(), cursor.u8()
-    if not DIRECTORY <= kind <= OMITTED or flags >= 32 or (kind != FILE and flags & (LINK | HOLES)):
+    if not DIRECTORY <= kind <= OMITTED or flags & ~ALL_FLAGS or (kind != FILE and flags & (LINK | HOLES)):
         cursor.fail(f"has an entry of kind {kind} with flags {flags}")
     mode, uid, gid = cursor.varint(0o7777), cursor.varint(U32), cursor.varint(U32)
     seconds, nanos = cursor.zigzag(), cursor.varint(999_999_999)
@@ -636,9 +683,23 @@ def _decode_entry(cursor: _Cursor, previous: bytes) -> Entry:
         if reason not in (1, 2):
             cursor.fail(f"has the unknown reason {reason}")
     return Entry(
-        path, kind, mode, uid, gid, seconds, nanos, bool(flags & STALE), bool(flags & UNSTABLE),
-        xattrs, leader, size, content, holes, target, reason,
-    )  # fmt: skip
+        path,
+        kind,
+        mode,
+        uid,
+        gid,
+        seconds,
+        nanos,
+        bool(flags & STALE),
+        bool(flags & UNSTABLE),
+        xattrs,
+        leader,
+        size,
+        content,
+        holes,
+        target,
+        reason,
+    )
 
 
 def decode_segment(plain: bytes) -> list[Entry]:
@@ -656,7 +717,9 @@ def decode_segment(plain: bytes) -> list[Entry]:
 def _decode_refs(cursor: _Cursor, count: int) -> tuple[SegmentRef, ...]:
     refs: list[SegmentRef] = []
     for _ in range(count):
-        ref = SegmentRef(cursor.octets(MAX_PATH, 1), cursor.varint(U64, 1), cursor.take(32), cursor.varint(MAX_CHUNK, 1))
+        ref = SegmentRef(
+            cursor.octets(MAX_PATH, 1), cursor.varint(U64, 1), cursor.take(32), cursor.varint(MAX_CHUNK, 1)
+        )
         if refs and ref.first_path <= refs[-1].first_path:
             cursor.fail("has references out of order")
         refs.append(ref)
@@ -698,7 +761,7 @@ def encode_for_root(entry: Entry) -> bytes:
     return b"".join(parts)
 
 
-# --------------------------------------------------------------------------------------------------------- snapshot (section 7)
+# --- snapshot (section 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -734,7 +797,10 @@ def decode_snapshot_root(plain: bytes) -> SnapshotRoot:
     if flags > 1:
         cursor.fail(f"has unknown flags {flags}")
     tree_root = cursor.take(32)
-    files, directories, total, omitted, root_mode = (*(cursor.varint() for _ in range(4)), cursor.varint(0o7777))
+    files, directories, total, omitted, root_mode = (
+        *(cursor.varint() for _ in range(4)),
+        cursor.varint(0o7777),
+    )
     comment = cursor.text(MAX_COMMENT)
     origin, framework, python = (cursor.text(MAX_CHUNK) for _ in range(3))
     level = cursor.u8()
@@ -743,15 +809,33 @@ def decode_snapshot_root(plain: bytes) -> SnapshotRoot:
     refs = _decode_refs(cursor, cursor.count(MAX_REFS if level else MAX_LEVEL_0_REFS, 35, level))
     cursor.end()
     return SnapshotRoot(
-        repository, snapshot, base if any(base) else None, writer, epoch, time_ms, bool(flags), tree_root,
-        files, directories, total, omitted, root_mode, comment, origin, framework, python, level, refs,
-    )  # fmt: skip
+        repository,
+        snapshot,
+        base if any(base) else None,
+        writer,
+        epoch,
+        time_ms,
+        bool(flags),
+        tree_root,
+        files,
+        directories,
+        total,
+        omitted,
+        root_mode,
+        comment,
+        origin,
+        framework,
+        python,
+        level,
+        refs,
+    )
 
 
 class TreeCheck:
     """Follows a tree entry by entry: order, parents, hard link groups, counts and `tree_root`.
 
-    An entry that `push` accepts names a directory that came before as its parent, so restoring it can't leave the target.
+    The parent of an entry that `push` accepts is a directory that came before: restoring it can't leave the
+    target.
     """
 
     def __init__(self) -> None:
@@ -795,7 +879,7 @@ class TreeCheck:
             _fail(f"snapshot {root.snapshot.hex()}: tree_root differs from its tree")
 
 
-# -------------------------------------------------------------------------------------------------------------- log (section 8)
+# --- log (section 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -818,7 +902,9 @@ def _place(value: object) -> Place | None:
         return None
     fields = cast("dict[str, object]", value)
     offset, length, plain = (cast("int", fields[key]) for key in ("offset", "length", "plain"))
-    return Place(cast("str", fields["object"]), offset, length, plain, bytes.fromhex(cast("str", fields["hash"])))
+    return Place(
+        cast("str", fields["object"]), offset, length, plain, bytes.fromhex(cast("str", fields["hash"]))
+    )
 
 
 _PLACE: Final[dict[str, _Check]] = {
@@ -829,10 +915,18 @@ _PLACE: Final[dict[str, _Check]] = {
     "plain": lambda value: type(value) is int and 0 <= value <= MAX_FRAME_PLAIN[INDEX_PART],
 }
 _WORK: Final[dict[str, _Check]] = {
-    "base": _nullable(_is_id16), "bytes": _is_count, "comment": _is_comment, "files": _is_count,
-    "framework": _nullable(_is_text), "origin": _is_text, "partial": _is_bool, "python": _nullable(_is_text),
-    "root": _is_place, "snapshot": _is_id16, "tree_root": _is_id32,
-}  # fmt: skip
+    "base": _nullable(_is_id16),
+    "bytes": _is_count,
+    "comment": _is_comment,
+    "files": _is_count,
+    "framework": _nullable(_is_text),
+    "origin": _is_text,
+    "partial": _is_bool,
+    "python": _nullable(_is_text),
+    "root": _is_place,
+    "snapshot": _is_id16,
+    "tree_root": _is_id32,
+}
 _BODIES: Final[dict[str, dict[str, _Check]]] = {
     "claim": {"resident": _is_bool, "take_over": _is_bool},
     "state": {"comment": _is_comment, "info": _nullable(_is_text)},
@@ -925,11 +1019,15 @@ def decode_record(encoded: bytes, seq: int) -> Record:
     _require(body, _BODIES[cast("str", fields["kind"])], f"{what}, body")
     if fields["seq"] != seq or (fields["parent"] is None) != (seq == 1):
         _fail(f"{what}: belongs elsewhere in the log")
-    kind, commit, repository, writer, state = (cast("str", fields[key]) for key in ("kind", "commit", "repository", "writer", "state"))
+    kind, commit, repository, writer, state = (
+        cast("str", fields[key]) for key in ("kind", "commit", "repository", "writer", "state")
+    )
     epoch, time = cast("int", fields["epoch"]), cast("int", fields["time"])
     parent, usage = cast("str | None", fields["parent"]), cast("dict[str, int]", fields["usage"])
     head, index, settings = _work(fields["head"]), _place(fields["index"]), _place(fields["settings"])
-    return Record(seq, kind, commit, parent, repository, epoch, writer, state, time, head, index, settings, usage, body)
+    return Record(
+        seq, kind, commit, parent, repository, epoch, writer, state, time, head, index, settings, usage, body
+    )
 
 
 def _check_carried(record: Record, before: Record | None) -> None:
@@ -955,10 +1053,14 @@ class Log:
     def rescues(self) -> list[Record]:
         """Returns the rescue records that were not dismissed, oldest first."""
         dismissed = {record.body["rescue"] for record in self.records if record.kind == "dismiss"}
-        return [record for record in self.records if record.kind == "rescue" and record.body["snapshot"] not in dismissed]
+        return [
+            record
+            for record in self.records
+            if record.kind == "rescue" and record.body["snapshot"] not in dismissed
+        ]
 
 
-# ------------------------------------------------------------------------------------------------------------------- repository
+# --- repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -978,20 +1080,27 @@ def decode_format(encoded: bytes) -> Format:
         _fail(f"the repository has format version {fields['version']}", UNSUPPORTED)
     _require(fields, _FORMAT, "format")
     if fields["features"] or fields["encryption"] != "none" or fields["hash"] != "blake3":
-        _fail(f"the repository needs features {fields['features']}, encryption {fields['encryption']!r}", UNSUPPORTED)
+        _fail(
+            f"the repository needs features {fields['features']}, encryption {fields['encryption']!r}",
+            UNSUPPORTED,
+        )
     chunker = cast("dict[str, object]", fields["chunker"])
     if chunker["kind"] == "gear-threshold":
         sizes = dict.fromkeys(("average", "maximum", "minimum", "whole"), _is_positive)
         _require(chunker, {**sizes, "kind": _is_text}, "format, chunker")
     return Format(
-        bytes.fromhex(cast("str", fields["repository"])), cast("int", fields["created"]), cast("bool", fields["numeric_ids"]), chunker
+        bytes.fromhex(cast("str", fields["repository"])),
+        cast("int", fields["created"]),
+        cast("bool", fields["numeric_ids"]),
+        chunker,
     )
 
 
 class Repository:
     """A local copy of a repository's objects, opened for reading.
 
-    Raises `FormatError` if `format` is missing, damaged or of another version. Methods read lazily and verify what they read.
+    Raises `FormatError` if `format` is missing, damaged or of another version. Methods read lazily and verify
+    what they read.
     """
 
     _CACHED_FRAMES = 8
@@ -1013,7 +1122,9 @@ class Repository:
             with (self._directory / name).open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
                 if (size > length) if whole else (offset + length > size):
-                    _fail(f"{name}: has {size} bytes, expected {'at most' if whole else 'at least'} {offset + length}")
+                    _fail(
+                        f"{name}: has {size} bytes, not {'up to' if whole else 'at least'} {offset + length}"
+                    )
                 stream.seek(offset)
                 return stream.read(size if whole else length)
         except FileNotFoundError:
@@ -1023,7 +1134,9 @@ class Repository:
 
     def _names(self, folder: str, pattern: str) -> list[str]:
         try:
-            return sorted(name for name in os.listdir(self._directory / folder) if re.fullmatch(pattern, name))
+            return sorted(
+                each.name for each in (self._directory / folder).iterdir() if re.fullmatch(pattern, each.name)
+            )
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -1042,7 +1155,9 @@ class Repository:
         if name not in self._verified:
             check_header(self._read(name, 0, HEADER_BYTES), self.format.repository, name)
             self._verified.add(name)
-        plain = decode_frame(self._read(name, offset, stored_length), kind, plain_length, f"{name}, frame at {offset}")
+        plain = decode_frame(
+            self._read(name, offset, stored_length), kind, plain_length, f"{name}, frame at {offset}"
+        )
         if kind == CHUNKS:
             self._frames[key] = plain
             if len(self._frames) > self._CACHED_FRAMES:
@@ -1061,7 +1176,10 @@ class Repository:
         size = self._size(name)
         if not HEADER_BYTES + TRAILER_BYTES < size <= MAX_CONTAINER:
             _fail(f"{name}: has {size} bytes")
-        header, trailer = self._read(name, 0, HEADER_BYTES), self._read(name, size - TRAILER_BYTES, TRAILER_BYTES)
+        header, trailer = (
+            self._read(name, 0, HEADER_BYTES),
+            self._read(name, size - TRAILER_BYTES, TRAILER_BYTES),
+        )
         check_header(header, self.format.repository, name)
         length = int.from_bytes(trailer[:4], "little")
         start = size - TRAILER_BYTES - length
@@ -1100,7 +1218,8 @@ class Repository:
     def log(self) -> Log:
         """Reads the chain: from the newest record down through matching parents. It must reach record 1.
 
-        Records below a break belong to a pruned log; then the ledger just below the chain is needed, which version 0 does not write.
+        Records below a break belong to a pruned log; then the ledger just below the chain is needed, which
+        version 0 does not write.
         """
         slots, chain = set(self._slots()), [self.newest()]
         while chain[-1].seq - 1 in slots:
@@ -1110,14 +1229,16 @@ class Repository:
             chain.append(before)
         first = chain[-1].seq
         if first != 1:
-            _fail(f"the log's chain ends at record {first}: record {first - 1} is missing or is not its parent, and there is no ledger")
+            _fail(
+                f"the chain ends at record {first}: {first - 1} is not there or not its parent, and no ledger"
+            )
         chain.reverse()
         for before_or_none, record in zip([None, *chain], chain, strict=False):
             _check_carried(record, before_or_none)
         return Log(tuple(chain))
 
     def resolve(self, wanted: str) -> Work:
-        """Finds a snapshot or rescue by id, unique prefix, or ``latest``, the workspace head of the newest record."""
+        """Finds a snapshot or rescue by id, unique prefix, or ``latest``: the workspace head."""
         if wanted == "latest":
             head = self.newest().head
             if head is None:
@@ -1140,7 +1261,9 @@ class Repository:
         refs = decode_index_root(self.placed(place, INDEX_ROOT)) if place else []
         parts = []
         for ref in refs:
-            plain = self.placed(Place(ref.name, ref.offset, ref.stored_length, ref.plain_length, ref.hash), INDEX_PART)
+            plain = self.placed(
+                Place(ref.name, ref.offset, ref.stored_length, ref.plain_length, ref.hash), INDEX_PART
+            )
             parts.append(IndexPart(plain))
             if len(parts[-1]) != ref.chunks:
                 _fail(f"{ref.name}: an index part has another number of chunks than its root says")
@@ -1150,7 +1273,8 @@ class Repository:
     def rebuild_index(self, *, skipped: list[str] | None = None) -> Index:
         """Builds the index from the directories of all packs instead, and uses it from now on.
 
-        A damaged pack raises `FormatError`, unless a list is given: then the problem is appended to it and the pack left out.
+        A damaged pack raises `FormatError`, unless a list is given: then the problem is appended to it and
+        the pack left out.
         """
         table: dict[bytes, list[Location]] = {}
         for name in self.packs():
@@ -1188,7 +1312,7 @@ class Repository:
     # -- snapshots and files
 
     def snapshot(self, work: Work) -> SnapshotRoot:
-        """Reads a snapshot's root, at its place or, if the pack is gone, by its chunk id through the index."""
+        """Reads a snapshot's root at its place or, if that is gone, by its chunk id through the index."""
         try:
             plain = self.placed(work.root, CHUNKS)
         except FormatError:
@@ -1202,7 +1326,9 @@ class Repository:
 
     def check_against_record(self, root: SnapshotRoot, record: Record) -> None:
         """Compares what a snapshot or rescue record repeats of its root."""
-        said = tuple(record.body[key] for key in ("base", "bytes", "files", "partial", "snapshot", "tree_root"))
+        said = tuple(
+            record.body[key] for key in ("base", "bytes", "files", "partial", "snapshot", "tree_root")
+        )
         base = root.base.hex() if root.base else None
         if said != (base, root.bytes, root.files, root.partial, root.snapshot.hex(), root.tree_root.hex()):
             _fail(f"record {record.seq}: differs from the root of its snapshot")
@@ -1219,7 +1345,7 @@ class Repository:
             yield from refs
 
     def entries(self, root: SnapshotRoot) -> Iterator[Entry]:
-        """Yields a snapshot's entries in order; every path is safe by itself. `check_tree` checks them together."""
+        """Yields a snapshot's entries in order; each is safe by itself, `check_tree` checks them together."""
         for ref in self.segment_refs(root):
             entries = decode_segment(self.chunk(ref.id, ref.length))
             if entries[0].path != ref.first_path or len(entries) != ref.entries:
@@ -1227,7 +1353,7 @@ class Repository:
             yield from entries
 
     def check_tree(self, root: SnapshotRoot) -> None:
-        """Reads a snapshot's whole tree (not the files) and compares order, parents, links, counts and tree_root."""
+        """Reads a snapshot's tree, not its files, and checks order, parents, links, counts and tree_root."""
         check = TreeCheck()
         for entry in self.entries(root):
             check.push(entry)
@@ -1257,7 +1383,7 @@ class Repository:
                 yield plain
 
 
-# ---------------------------------------------------------------------------------------------------------------------- restore
+# --- restore
 
 _PAGE: Final = 4_096
 _ZEROS: Final = bytes(_PAGE)
@@ -1265,7 +1391,7 @@ _ZEROS: Final = bytes(_PAGE)
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore wrote. `warnings` names attributes that the target's file system refused, and left-out entries."""
+    """What a restore wrote; `warnings` names attributes that the file system refused, and omitted entries."""
 
     files: int
     directories: int
@@ -1278,12 +1404,12 @@ class _Target:
     """The directory that is restored into: every step is relative to a descriptor and follows no symlink."""
 
     def __init__(self, path: str | os.PathLike[str], *, special_modes: bool) -> None:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: tuple[bytes, int] = (b"", self._root)
         self._special_modes = special_modes
         self.warnings: list[str] = []
-        if os.listdir(self._root):
+        if os.listdir(self._root):  # noqa: PTH208 (a descriptor)
             os.close(self._root)
             _fail(f"{os.fspath(path)!r} is not empty", INVALID_INPUT)
 
@@ -1297,7 +1423,7 @@ class _Target:
         self._open = (b"", self._root)
 
     def _directory(self, path: bytes) -> int:
-        """Opens a directory component by component, starting from the last one that was used if that is above it."""
+        """Opens a directory component by component, from the last one that was used if that is above it."""
         current, descriptor = self._open
         if path == current:
             return descriptor
@@ -1409,8 +1535,9 @@ def restore(
 ) -> Restored:
     """Restores a whole snapshot into a new or empty directory.
 
-    The tree is checked as a whole before anything is written. Owners are those of the caller; set-id bits of files are left out
-    unless `special_modes` is true; directories get their modes and times last. A restore that raises leaves an unfinished target.
+    The tree is checked as a whole before anything is written. Owners are those of the caller; set-id bits of
+    files are left out unless `special_modes` is true; directories get their modes and times last. A restore
+    that raises leaves an unfinished target.
     """
     repository.check_tree(root)
     place = _Target(target, special_modes=special_modes)
@@ -1437,27 +1564,44 @@ def restore(
     return Restored(root.files, root.directories, root.bytes, root.tree_root.hex(), tuple(place.warnings))
 
 
-# ----------------------------------------------------------------------------------------------------------------- command line
+# --- command line
 
 _EXIT_CODES: Final = {CORRUPT: 7, UNSUPPORTED: 8, NOT_FOUND: 3, INVALID_INPUT: 2}
 _EXIT_LOCAL_IO: Final = 10
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(line + "\n")
 
 
 def _list(repository: Repository) -> None:
     log = repository.log()
     for record in log.snapshots() + log.rescues():
         body = record.body
-        print(f"{body['snapshot']}  {record.kind:8}  seq {record.seq}  time {record.time}  {body['files']} files  {body['bytes']} bytes")
+        _say(
+            f"{body['snapshot']}  {record.kind:8}  seq {record.seq}  time {record.time}"
+            f"  {body['files']} files  {body['bytes']} bytes"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    parser = argparse.ArgumentParser(prog="nbws.reader", description="Restores a snapshot from a local copy of the objects.")
-    parser.add_argument("store", metavar="DIR-OF-STORE", help="directory that holds 'format', 'log' and 'packs'")
-    parser.add_argument("snapshot", metavar="SNAPSHOT", nargs="?", help="id, unique prefix, or 'latest'; without it: list")
+    parser = argparse.ArgumentParser(
+        prog="nbws.reader", description="Restores a snapshot from a local copy of the objects."
+    )
+    parser.add_argument(
+        "store", metavar="DIR-OF-STORE", help="directory that holds 'format', 'log' and 'packs'"
+    )
+    parser.add_argument(
+        "snapshot", metavar="SNAPSHOT", nargs="?", help="id, unique prefix, or 'latest'; without it: list"
+    )
     parser.add_argument("target", metavar="TARGET", nargs="?", help="new or empty directory")
-    parser.add_argument("--rebuild-index", action="store_true", help="read the packs' directories instead of the index")
-    parser.add_argument("--special-modes", action="store_true", help="keep set-user-id and set-group-id bits of files")
+    parser.add_argument(
+        "--rebuild-index", action="store_true", help="read the packs' directories instead of the index"
+    )
+    parser.add_argument(
+        "--special-modes", action="store_true", help="keep set-user-id and set-group-id bits of files"
+    )
     options = parser.parse_args(arguments)
     if options.snapshot is not None and options.target is None:
         parser.error("TARGET is missing")
@@ -1472,15 +1616,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root = repository.snapshot(repository.resolve(options.snapshot))
         restored = restore(repository, root, options.target, special_modes=options.special_modes)
     except FormatError as error:
-        print(f"nbws.reader: {error.kind}: {error}", file=sys.stderr)
+        _say(f"nbws.reader: {error.kind}: {error}", sys.stderr)
         return _EXIT_CODES[error.kind]
     except OSError as error:
-        print(f"nbws.reader: LocalIo: {error}", file=sys.stderr)
+        _say(f"nbws.reader: LocalIo: {error}", sys.stderr)
         return _EXIT_LOCAL_IO
     for warning in (*skipped, *restored.warnings):
-        print(f"nbws.reader: warning: {warning}", file=sys.stderr)
-    print(f"{root.snapshot.hex()}: {restored.files} files, {restored.directories} directories, {restored.bytes} bytes")
-    print(f"tree_root {restored.tree_root}")
+        _say(f"nbws.reader: warning: {warning}", sys.stderr)
+    _say(
+        f"{root.snapshot.hex()}: {restored.files} files, {restored.directories} directories, "
+        f"{restored.bytes} bytes"
+    )
+    _say(f"tree_root {restored.tree_root}")
     return 0
 
 

@@ -1,17 +1,18 @@
-"""Writes small repositories in pure Python, after docs/format.md: test input for readers, independent of reader.py and of the engine."""
+"""Writes small repositories in pure Python, after docs/format.md: input for readers."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import struct
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 from blake3 import blake3
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DIRECTORY, FILE, SYMLINK, OMITTED = 1, 2, 3, 4
 Run = tuple[bytes, int, int]
@@ -73,7 +74,7 @@ class Chunker:
 
 @dataclass(frozen=True)
 class Node:
-    """One entry to write. `runs` overrules `plain`: (chunk bytes, count) pairs, so that huge sparse files stay cheap."""
+    """One entry to write; `runs`, pairs of chunk and count, overrules `plain`."""
 
     path: bytes
     kind: int = FILE
@@ -108,7 +109,11 @@ def cut_lists(runs: list[Run]) -> list[bytes]:
     lists, start = [], 0
     for position, (chunk, _, _) in enumerate(runs, 1):
         count = position - start
-        if (count >= 512 and not int.from_bytes(chunk[:2], "little") & 1_023) or count == 4_096 or position == len(runs):
+        if (
+            (count >= 512 and not int.from_bytes(chunk[:2], "little") & 1_023)
+            or count == 4_096
+            or position == len(runs)
+        ):
             lists.append(b"L" + varint(count) + encode_runs(runs[start:position]))
             start = position
     return lists
@@ -127,23 +132,46 @@ def entry_body(node: Node, size: int, content: bytes) -> bytes:
 
 
 def encode_entry(node: Node, previous: bytes, size: int, content: bytes) -> bytes:
-    shared = len(os.path.commonprefix((previous, node.path)))
+    shared = next(
+        (at for at, pair in enumerate(zip(previous, node.path, strict=False)) if pair[0] != pair[1]),
+        len(previous),
+    )
     flags = node.flags | 4 * bool(node.xattrs) | 8 * (node.leader is not None) | 16 * bool(node.holes)
     pairs = b"".join(prefixed(name) + prefixed(value) for name, value in node.xattrs)
     return b"".join(
         (
-            varint(shared), prefixed(node.path[shared:]), bytes((node.kind, flags)), varint(node.mode), varint(1_000), varint(1_000),
-            zigzag(node.mtime[0]), varint(node.mtime[1]), varint(len(node.xattrs)) + pairs if node.xattrs else b"",
-            b"" if node.leader is None else prefixed(node.leader), entry_body(node, size, content),
+            varint(shared),
+            prefixed(node.path[shared:]),
+            bytes((node.kind, flags)),
+            varint(node.mode),
+            varint(1_000),
+            varint(1_000),
+            zigzag(node.mtime[0]),
+            varint(node.mtime[1]),
+            varint(len(node.xattrs)) + pairs if node.xattrs else b"",
+            b"" if node.leader is None else prefixed(node.leader),
+            entry_body(node, size, content),
         )
-    )  # fmt: skip
+    )
 
 
 def root_entry(node: Node, size: int, content: bytes) -> bytes:
     """What enters tree_root (section 6.4)."""
     pairs = b"".join(prefixed(name) + prefixed(value) for name, value in node.xattrs)
-    body = varint(size) + content if node.kind == FILE else prefixed(node.target) if node.kind == SYMLINK else b""
-    head = prefixed(node.path) + bytes((node.kind,)) + varint(node.mode) + zigzag(node.mtime[0]) + varint(node.mtime[1])
+    body = (
+        varint(size) + content
+        if node.kind == FILE
+        else prefixed(node.target)
+        if node.kind == SYMLINK
+        else b""
+    )
+    head = (
+        prefixed(node.path)
+        + bytes((node.kind,))
+        + varint(node.mode)
+        + zigzag(node.mtime[0])
+        + varint(node.mtime[1])
+    )
     return head + varint(len(node.xattrs)) + pairs + body
 
 
@@ -187,14 +215,22 @@ class Pack:
     frames: list[tuple[int, int, int, int, list[tuple[bytes, int]], bytes]] = field(default_factory=list)
     length: int = 64
 
-    def push(self, kind: int, plain: bytes, chunks: list[tuple[bytes, int]], *, pack: bool = True) -> dict[str, Any]:
+    def push(
+        self, kind: int, plain: bytes, chunks: list[tuple[bytes, int]], *, pack: bool = True
+    ) -> dict[str, Any]:
         """Adds a frame and returns its place."""
         packed = zstandard.ZstdCompressor(level=3).compress(plain) if pack else plain
         codec = int(pack and len(packed) < len(plain))
         payload = packed if codec else plain
         head = struct.pack("<4sBBBBII", b"NBfr", kind, codec, 0, 0, len(plain), len(payload))
         stored = head + digest(head + payload)[:8] + payload
-        place = {"hash": digest(plain).hex(), "length": len(stored), "object": self.name, "offset": self.length, "plain": len(plain)}
+        place = {
+            "hash": digest(plain).hex(),
+            "length": len(stored),
+            "object": self.name,
+            "offset": self.length,
+            "plain": len(plain),
+        }
         self.frames.append((kind, codec, len(payload), len(plain), chunks, stored))
         self.length += len(stored)
         return place
@@ -205,7 +241,11 @@ class Pack:
             names = b"".join(chunk + varint(length) for chunk, length in chunks)
             lines.append(bytes((kind, codec)) + varint(payload) + varint(plain) + varint(len(chunks)) + names)
         directory = b"".join(lines)
-        trailer = struct.pack("<II", len(directory), len(self.frames)) + digest(self.header + directory) + b"nbws-end"
+        trailer = (
+            struct.pack("<II", len(directory), len(self.frames))
+            + digest(self.header + directory)
+            + b"nbws-end"
+        )
         return b"".join((self.header, *(frame[5] for frame in self.frames), directory, trailer))
 
 
@@ -217,10 +257,14 @@ def encode_part(located: dict[bytes, tuple[tuple[int, bytes], int, int, int, int
     spans = [(frames.index((packs.index(located[i][0]), *located[i][1:4])), *located[i][4:]) for i in ids]
     return b"".join(
         (
-            b"I", struct.pack("<III", len(packs), len(frames), len(ids)), *(struct.pack("<Q16s", *pack) for pack in packs),
-            *(struct.pack("<IIII", *frame) for frame in frames), *ids, *(struct.pack("<III", *span) for span in spans),
+            b"I",
+            struct.pack("<III", len(packs), len(frames), len(ids)),
+            *(struct.pack("<Q16s", *pack) for pack in packs),
+            *(struct.pack("<IIII", *frame) for frame in frames),
+            *ids,
+            *(struct.pack("<III", *span) for span in spans),
         )
-    )  # fmt: skip
+    )
 
 
 class MiniRepository:
@@ -235,12 +279,25 @@ class MiniRepository:
             "format",
             canonical(
                 {
-                    "chunker": {"average": 65_536, "kind": "gear-threshold", "maximum": 262_144, "minimum": 32_768, "whole": 65_536},
-                    "created": 1_795_392_000_000, "encryption": "none", "features": [], "frame": {"target": 1_048_576},
-                    "hash": "blake3", "numeric_ids": False, "probe": None, "repository": self.id.hex(), "version": 0,
+                    "chunker": {
+                        "average": 65_536,
+                        "kind": "gear-threshold",
+                        "maximum": 262_144,
+                        "minimum": 32_768,
+                        "whole": 65_536,
+                    },
+                    "created": 1_795_392_000_000,
+                    "encryption": "none",
+                    "features": [],
+                    "frame": {"target": 1_048_576},
+                    "hash": "blake3",
+                    "numeric_ids": False,
+                    "probe": None,
+                    "repository": self.id.hex(),
+                    "version": 0,
                 }
             ),
-        )  # fmt: skip
+        )
         self.append("claim", {"resident": False, "take_over": False}, epoch=1)
 
     def put(self, name: str, octets: bytes) -> None:
@@ -248,22 +305,37 @@ class MiniRepository:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(octets)
 
-    def append(self, kind: str, body: dict[str, Any], *, epoch: int | None = None, **changed: Any) -> dict[str, Any]:
+    def append(
+        self, kind: str, body: dict[str, Any], *, epoch: int | None = None, **changed: Any
+    ) -> dict[str, Any]:
         """Appends a record; what is not said is carried on from the newest one."""
         before = self.records[-1] if self.records else None
         usage = {"bytes": 0, "files": 0, "objects": 1, "stored_bytes": 0}
         carried = {key: before[key] if before else None for key in ("head", "index", "settings")}
         record = {
-            **carried, "body": body, "commit": self._random.randbytes(16).hex(), "epoch": epoch or (before["epoch"] if before else 1),
-            "kind": kind, "mac": None, "parent": before["commit"] if before else None, "repository": self.id.hex(),
-            "seq": len(self.records) + 1, "state": "running", "time": 1_795_392_000_000 + len(self.records), "usage": usage,
-            "version": 0, "writer": self.writer.hex(), **changed,
-        }  # fmt: skip
+            **carried,
+            "body": body,
+            "commit": self._random.randbytes(16).hex(),
+            "epoch": epoch or (before["epoch"] if before else 1),
+            "kind": kind,
+            "mac": None,
+            "parent": before["commit"] if before else None,
+            "repository": self.id.hex(),
+            "seq": len(self.records) + 1,
+            "state": "running",
+            "time": 1_795_392_000_000 + len(self.records),
+            "usage": usage,
+            "version": 0,
+            "writer": self.writer.hex(),
+            **changed,
+        }
         self.records.append(record)
         self.put(f"log/{record['seq']:020}", canonical(record))
         return record
 
-    def _content(self, node: Node, chunks: dict[bytes, bytes], lists: dict[bytes, bytes]) -> tuple[int, bytes]:
+    def _content(
+        self, node: Node, chunks: dict[bytes, bytes], lists: dict[bytes, bytes]
+    ) -> tuple[int, bytes]:
         pieces = node.runs or tuple((piece, 1) for piece in Chunker().cut(node.plain))
         chunks.update((digest(piece), piece) for piece, _ in pieces)
         runs = join([(digest(piece), len(piece), count) for piece, count in pieces])
@@ -296,22 +368,50 @@ class MiniRepository:
         base = bytes.fromhex(head["snapshot"]) if head else bytes(16)
         root = b"".join(
             (
-                b"S", self.id, snapshot, base, self.writer, varint(epoch), varint(1_795_392_000_000),
-                bytes((int(OMITTED in kinds),)), hasher.digest(), varint(files), varint(kinds.count(DIRECTORY)), varint(total),
-                varint(kinds.count(OMITTED)), varint(root_mode), prefixed(b""), prefixed(b"test"), prefixed(b""), prefixed(b""),
-                bytes((level,)), varint(len(top)), *(encode_ref(*ref) for ref in top),
+                b"S",
+                self.id,
+                snapshot,
+                base,
+                self.writer,
+                varint(epoch),
+                varint(1_795_392_000_000),
+                bytes((int(OMITTED in kinds),)),
+                hasher.digest(),
+                varint(files),
+                varint(kinds.count(DIRECTORY)),
+                varint(total),
+                varint(kinds.count(OMITTED)),
+                varint(root_mode),
+                prefixed(b""),
+                prefixed(b"test"),
+                prefixed(b""),
+                prefixed(b""),
+                bytes((level,)),
+                varint(len(top)),
+                *(encode_ref(*ref) for ref in top),
             )
-        )  # fmt: skip
+        )
         place, index = self._write_pack(epoch, chunks, trees, root)
         body = {
-            "base": base.hex() if head else None, "bytes": total, "comment": None, "files": files, "framework": None, "origin": "test",
-            "partial": OMITTED in kinds, "python": None, "root": place, "snapshot": snapshot.hex(), "tree_root": hasher.digest().hex(),
-        }  # fmt: skip
+            "base": base.hex() if head else None,
+            "bytes": total,
+            "comment": None,
+            "files": files,
+            "framework": None,
+            "origin": "test",
+            "partial": OMITTED in kinds,
+            "python": None,
+            "root": place,
+            "snapshot": snapshot.hex(),
+            "tree_root": hasher.digest().hex(),
+        }
         if rescue:
             self.append("rescue", {**body, "reason": "fenced"}, index=index)
         else:
             new_head = {"root": place, "snapshot": snapshot.hex()}
-            self.append("snapshot", {**body, "one_shot": False, "pin_base_until": None}, head=new_head, index=index)
+            self.append(
+                "snapshot", {**body, "one_shot": False, "pin_base_until": None}, head=new_head, index=index
+            )
         return snapshot.hex()
 
     def _write_pack(
@@ -324,10 +424,22 @@ class MiniRepository:
         located: dict[bytes, tuple[tuple[int, bytes], int, int, int, int, int]] = {}
 
         def frame(group: list[bytes]) -> dict[str, Any]:
-            place = pack.push(1, b"".join(group), [(digest(chunk), len(chunk)) for chunk in group], pack=len(pack.frames) % 2 == 0)
+            place = pack.push(
+                1,
+                b"".join(group),
+                [(digest(chunk), len(chunk)) for chunk in group],
+                pack=len(pack.frames) % 2 == 0,
+            )
             start = 0
             for chunk in group:
-                located[digest(chunk)] = ((epoch, own), place["offset"], place["length"], place["plain"], start, len(chunk))
+                located[digest(chunk)] = (
+                    (epoch, own),
+                    place["offset"],
+                    place["length"],
+                    place["plain"],
+                    start,
+                    len(chunk),
+                )
                 start += len(chunk)
             return place
 
@@ -343,9 +455,14 @@ class MiniRepository:
         plain = encode_part(located)
         part = pack.push(2, plain, [])
         self._parts.append(
-            bytes((1,)) + struct.pack("<Q16s", epoch, own) + varint(part["offset"]) + varint(part["length"])
-            + varint(part["plain"]) + digest(plain) + varint(len(located))
-        )  # fmt: skip
+            bytes((1,))
+            + struct.pack("<Q16s", epoch, own)
+            + varint(part["offset"])
+            + varint(part["length"])
+            + varint(part["plain"])
+            + digest(plain)
+            + varint(len(located))
+        )
         index = pack.push(3, b"R" + varint(len(self._parts)) + b"".join(self._parts), [])
         self.put(name, pack.seal())
         return place, index

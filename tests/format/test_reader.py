@@ -9,20 +9,33 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mini_writer import DIRECTORY, OMITTED, SYMLINK, Chunker, MiniRepository, Node, as_leader, canonical, cut_nodes, varint
-
+from mini_writer import (
+    DIRECTORY,
+    OMITTED,
+    SYMLINK,
+    Chunker,
+    MiniRepository,
+    Node,
+    as_leader,
+    canonical,
+    cut_nodes,
+    varint,
+)
 from nbws import reader
 
 CHECKS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-names = st.binary(min_size=1, max_size=12).map(lambda raw: bytes(b or 1 for b in raw).replace(b"/", b"_")).filter(
-    lambda name: name not in (b".", b"..")
+names = (
+    st.binary(min_size=1, max_size=12)
+    .map(lambda raw: bytes(b or 1 for b in raw).replace(b"/", b"_"))
+    .filter(lambda name: name not in (b".", b".."))
 )
 times = st.tuples(st.integers(-(2**31) + 1, 2**32), st.integers(0, 999_999_999))
 modes = st.integers(0o600, 0o777)
@@ -48,7 +61,9 @@ def trees(draw: st.DrawFn) -> list[Node]:
             nodes[path] = Node(path, OMITTED, mode, mtime, size=draw(st.integers(0, 2**60)))
         elif kind == "zeros":
             pieces = ((bytes(16_384), draw(st.integers(1, 9))), (draw(st.binary(min_size=1, max_size=99)), 1))
-            nodes[path] = Node(path, mode=mode, mtime=mtime, runs=pieces, holes=((0, 16_384),), flags=draw(st.integers(0, 3)))
+            nodes[path] = Node(
+                path, mode=mode, mtime=mtime, runs=pieces, holes=((0, 16_384),), flags=draw(st.integers(0, 3))
+            )
         else:
             nodes[path] = Node(path, mode=mode, mtime=mtime, plain=draw(st.binary(max_size=300)))
     tops = sorted(path for path, node in nodes.items() if node.kind == 2 and node.leader is None)
@@ -63,19 +78,19 @@ def plain_of(node: Node) -> bytes:
 
 
 def compare(target: Path, nodes: list[Node]) -> None:
-    """Compares a restored directory with what was saved: set of paths, kinds, bytes, modes, times, targets, links."""
+    """Compares a restored directory with what was saved: paths, bytes, modes, times, targets, links."""
     top, found, inodes = os.fsencode(target), set(), dict[bytes, int]()
     for folder, below, files in os.walk(top):
-        found |= {os.path.relpath(os.path.join(folder, name), top) for name in below + files}
+        found |= {(folder + b"/" + name)[len(top) + 1 :] for name in below + files}
     assert found == {node.path for node in nodes if node.kind != OMITTED}
     for node in sorted(nodes, key=lambda each: each.path):
         if node.kind == OMITTED:
             continue
-        path = os.path.join(top, node.path)
+        path = top + b"/" + node.path
         status = os.lstat(path)
         assert status.st_mtime_ns == node.mtime[0] * 10**9 + node.mtime[1]
         if node.kind == SYMLINK:
-            assert os.readlink(path) == node.target
+            assert os.readlink(path) == node.target  # noqa: PTH115 (a path of bytes)
             continue
         assert stat.S_IMODE(status.st_mode) == node.mode
         assert stat.S_ISDIR(status.st_mode) == (node.kind == DIRECTORY)
@@ -192,11 +207,17 @@ def test_damage_is_format_error(sample: tuple[Path, list[Node]], data: st.DataOb
         assert set(found.values()) <= set(sound.values())
 
 
-decoders = [
-    reader.decode_segment, reader.decode_node, reader.decode_list, reader.decode_snapshot_root, reader.decode_index_root,
-    reader.IndexPart, reader.decode_format, lambda octets: reader.decode_record(octets, 1),
+DECODERS: list[Callable[[bytes], object]] = [
+    reader.decode_segment,
+    reader.decode_node,
+    reader.decode_list,
+    reader.decode_snapshot_root,
+    reader.decode_index_root,
+    reader.IndexPart,
+    reader.decode_format,
+    lambda octets: reader.decode_record(octets, 1),
     lambda octets: reader.decode_frame(octets, 1, 10, "frame"),
-]  # fmt: skip
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -206,8 +227,12 @@ def test_decoders_raise_nothing_else(sample: tuple[Path, list[Node]], data: st.D
     octets = data.draw(st.one_of(st.binary(max_size=200), chunks))
     for _ in range(data.draw(st.integers(0, 4))):
         position = data.draw(st.integers(0, len(octets)))
-        octets = octets[:position] + data.draw(st.binary(max_size=3)) + octets[position + data.draw(st.integers(0, 3)) :]
-    for decode in decoders:
+        octets = (
+            octets[:position]
+            + data.draw(st.binary(max_size=3))
+            + octets[position + data.draw(st.integers(0, 3)) :]
+        )
+    for decode in DECODERS:
         try:
             decode(octets)
         except reader.FormatError:
@@ -230,7 +255,9 @@ def decodable(store: Path) -> list[bytes]:
     return [each for each in found if each[:1] in b"TNLSRIN{"]
 
 
-@pytest.mark.parametrize("path", [b"/a", b"a/", b"a//b", b".", b"a/..", b"../a", b"a\0b", b"a/./b", b"x" * 256, b""])
+@pytest.mark.parametrize(
+    "path", [b"/a", b"a/", b"a//b", b".", b"a/..", b"../a", b"a\0b", b"a/./b", b"x" * 256, b""]
+)
 def test_refuses_unsafe_paths(tmp_path: Path, path: bytes) -> None:
     writer = MiniRepository(tmp_path / "store")
     writer.save([Node(b"a", DIRECTORY), Node(path, plain=b"evil")])
@@ -271,7 +298,11 @@ def test_refuses_inconsistent_trees(tmp_path: Path, nodes: list[Node]) -> None:
 
 def test_long_zero_ranges_stay_holes(tmp_path: Path) -> None:
     zeros = bytes(262_144)
-    node = Node(b"sparse", runs=((zeros, 2**22), (b"end" + bytes(70_000) + b"!", 1), (zeros, 2**20)), holes=((0, 2**40),))
+    node = Node(
+        b"sparse",
+        runs=((zeros, 2**22), (b"end" + bytes(70_000) + b"!", 1), (zeros, 2**20)),
+        holes=((0, 2**40),),
+    )
     MiniRepository(tmp_path / "store").save([node])
     restore(tmp_path / "store", tmp_path / "out")
     status = (tmp_path / "out" / "sparse").stat()
@@ -287,12 +318,13 @@ def test_deep_paths_beyond_path_max(tmp_path: Path) -> None:
     nodes = [*(Node(path, DIRECTORY, 0o755) for path in paths), Node(paths[-1] + b"/f", plain=b"deep")]
     MiniRepository(tmp_path / "store").save(nodes)
     assert restore(tmp_path / "store", tmp_path / "out").files == 1
-    assert subprocess.run(["/bin/sh", "-c", f"cd {tmp_path}/out && find . -name f | wc -l"], capture_output=True).stdout.strip() == b"1"
+    command = f"cd {tmp_path}/out && find . -name f | wc -l"
+    assert subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True).stdout.strip() == b"1"
     shutil.rmtree(tmp_path / "out")
 
 
 def test_level_one_tree(tmp_path: Path) -> None:
-    """A tree of more than 1,024 segments; 70 attributes of 2,000 bytes make each entry a segment of its own."""
+    """A tree of more than 1,024 segments: a large attribute makes each entry a segment of its own."""
     xattrs = ((b"user.big", bytes(131_072)),)
     nodes = [Node(b"%04d" % number, xattrs=xattrs) for number in range(1_100)]
     store = tmp_path / "store"
@@ -317,10 +349,26 @@ def test_log_breaks(sample: tuple[Path, list[Node]], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("mac", "x"), ("version", 1), ("seq", 3), ("epoch", 0), ("time", -1), ("state", "gone"), ("kind", "merge"), ("parent", None),
-     ("extra", 1), ("usage", {}), ("head", {}), ("writer", "AB" * 16), ("time", True), ("head", None)],
-)  # fmt: skip
-def test_record_keys_and_types(sample: tuple[Path, list[Node]], tmp_path: Path, key: str, value: object) -> None:
+    [
+        ("mac", "x"),
+        ("version", 1),
+        ("seq", 3),
+        ("epoch", 0),
+        ("time", -1),
+        ("state", "gone"),
+        ("kind", "merge"),
+        ("parent", None),
+        ("extra", 1),
+        ("usage", {}),
+        ("head", {}),
+        ("writer", "AB" * 16),
+        ("time", True),
+        ("head", None),
+    ],
+)
+def test_record_keys_and_types(
+    sample: tuple[Path, list[Node]], tmp_path: Path, key: str, value: object
+) -> None:
     store = tmp_path / "store"
     shutil.copytree(sample[0], store)
     path = store / f"log/{5:020}"
@@ -331,9 +379,25 @@ def test_record_keys_and_types(sample: tuple[Path, list[Node]], tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "octets",
-    [b'{"a":1.0}', b'{"a":1e3}', b'{"a": 1}', b'{"b":1,"a":1}', b'{"a":1,"a":1}', b'{"a":9007199254740992}', b'{"a":"\\u0041"}',
-     b'{"a":"\\/"}', b'{"a":-0}', b'{"a":"\\ud800"}', b"\xef\xbb\xbf{}", b"[]", b"{}\n", b"[" * 4_000, b'{"a":NaN}', b'{"a":"\\u001F"}'],
-)  # fmt: skip
+    [
+        b'{"a":1.0}',
+        b'{"a":1e3}',
+        b'{"a": 1}',
+        b'{"b":1,"a":1}',
+        b'{"a":1,"a":1}',
+        b'{"a":9007199254740992}',
+        b'{"a":"\\u0041"}',
+        b'{"a":"\\/"}',
+        b'{"a":-0}',
+        b'{"a":"\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b"[]",
+        b"{}\n",
+        b"[" * 4_000,
+        b'{"a":NaN}',
+        b'{"a":"\\u001F"}',
+    ],
+)
 def test_json_must_be_canonical(octets: bytes) -> None:
     with pytest.raises(reader.FormatError):
         reader.parse_canonical_json(octets, 4_096, "test")
@@ -375,11 +439,23 @@ def test_command_line_alone(sample: tuple[Path, list[Node]], tmp_path: Path) -> 
     copy = tmp_path / "reader.py"
     shutil.copyfile(reader.__file__, copy)
     command = [sys.executable, "-I", os.fspath(copy), os.fspath(sample[0])]
-    done = subprocess.run([*command, "latest", os.fspath(tmp_path / "out")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "latest", os.fspath(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     compare(tmp_path / "out", sample[1])
-    assert subprocess.run([*command, "latest", os.fspath(tmp_path / "out")], capture_output=True, check=False).returncode == 2
-    assert subprocess.run([*command, "0" * 32, os.fspath(tmp_path / "new")], capture_output=True, check=False).returncode == 3
+    assert (
+        subprocess.run(
+            [*command, "latest", os.fspath(tmp_path / "out")], capture_output=True, check=False
+        ).returncode
+        == 2
+    )
+    assert (
+        subprocess.run(
+            [*command, "0" * 32, os.fspath(tmp_path / "new")], capture_output=True, check=False
+        ).returncode
+        == 3
+    )
     assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.count("\n") == 3
 
 
@@ -394,5 +470,7 @@ def test_nodes_end_by_content() -> None:
     nodes = cut_nodes(segments)
     assert sum(entries for _, entries, _ in nodes) == 3_000
     assert all(entries >= 64 for _, entries, _ in nodes[:-1])
-    assert [reader.decode_node(plain)[0].first_path for _, _, plain in nodes] == [first for first, _, _ in nodes]
+    assert [reader.decode_node(plain)[0].first_path for _, _, plain in nodes] == [
+        first for first, _, _ in nodes
+    ]
     assert blake3(varint(0)).digest()

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes that the hash looks at: each step shifts by one bit, so older bytes have left the 64 bits.
 const WINDOW: usize = 64;
+/// Bytes of a lane of [`scan`].
+const LANE: usize = 1024;
 const CONTEXT: &str = "nbws 2026-11-22 gear table v0";
 type Table = [u64; 256];
 
@@ -224,21 +226,56 @@ impl Cutter<'_> {
 }
 
 /// The number of bytes up to and including the first that brings the hash below the threshold.
+///
+/// A hash depends on 64 bytes only, so three lanes of a block are hashed side by side, which hides the latency of each
+/// step; a block with a cut is scanned again from its start to find the first one.
 fn scan(table: &Table, threshold: u64, hash: &mut u64, bytes: &[u8]) -> Option<usize> {
-    let mut h = *hash;
-    let (groups, tail) = bytes.as_chunks::<16>();
-    for (i, group) in groups.iter().enumerate() {
-        for (j, byte) in group.iter().enumerate() {
-            h = step(table, h, *byte);
-            if h < threshold {
-                return Some(16 * i + j + 1);
+    let (blocks, tail) = bytes.as_chunks::<{ 3 * LANE }>();
+    for (n, block) in blocks.iter().enumerate() {
+        match lanes(table, threshold, *hash, block) {
+            Some(last) => *hash = last,
+            None => {
+                return scan_serial(table, threshold, hash, block).map(|at| n * block.len() + at);
             }
         }
     }
-    for (j, byte) in tail.iter().enumerate() {
+    scan_serial(table, threshold, hash, tail).map(|at| blocks.len() * 3 * LANE + at)
+}
+
+/// The hash after the block, `None` if any hash in it is below the threshold.
+fn lanes(table: &Table, threshold: u64, hash: u64, block: &[u8; 3 * LANE]) -> Option<u64> {
+    let (first, rest) = block.split_at(LANE);
+    let (second, third) = rest.split_at(LANE);
+    let warm = |lane: &[u8]| {
+        lane[LANE - WINDOW..]
+            .iter()
+            .fold(0, |hash, byte| step(table, hash, *byte))
+    };
+    let (mut a, mut b, mut c) = (hash, warm(first), warm(second));
+    let (first, second, third) = (
+        first.as_chunks::<8>().0,
+        second.as_chunks::<8>().0,
+        third.as_chunks::<8>().0,
+    );
+    for ((first, second), third) in first.iter().zip(second).zip(third) {
+        for n in 0..8 {
+            a = step(table, a, first[n]);
+            b = step(table, b, second[n]);
+            c = step(table, c, third[n]);
+            if a < threshold || b < threshold || c < threshold {
+                return None;
+            }
+        }
+    }
+    Some(c)
+}
+
+fn scan_serial(table: &Table, threshold: u64, hash: &mut u64, bytes: &[u8]) -> Option<usize> {
+    let mut h = *hash;
+    for (at, byte) in bytes.iter().enumerate() {
         h = step(table, h, *byte);
         if h < threshold {
-            return Some(16 * groups.len() + j + 1);
+            return Some(at + 1);
         }
     }
     *hash = h;

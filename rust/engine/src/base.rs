@@ -1,7 +1,7 @@
 //! Step 1 of every verb: newest record, index, snapshot root, tree. Asks memory, then local state, then the store.
 
 use crate::local::cache::StateFolder;
-use crate::log::head::{LogHead, find_head};
+use crate::log::{LogHead, find_head};
 use crate::session::Target;
 use crate::store::Store;
 use crate::workspace::Access;

@@ -3,8 +3,12 @@
 
 use bytes::Bytes;
 use nbws_core::ErrorKind;
-use nbws_engine::store::{Counting, Created, Store, StoreOptions, open};
+use nbws_engine::cancel::CancelToken;
+use nbws_engine::clock::Deadline;
+use nbws_engine::store::testkit::{Fault, Faulty, Slow, Verb};
+use nbws_engine::store::{Counting, Created, Retrying, Store, StoreOptions, open};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn none() -> StoreOptions {
     StoreOptions::new()
@@ -232,6 +236,31 @@ async fn half_a_pair_of_credentials_names_the_variables() {
 }
 
 #[tokio::test]
+async fn bad_s3_options_are_refused_before_anything_is_sent() {
+    for (name, value, says) in [
+        ("endpoint", "not a url", "no URL"),
+        ("endpoint", "ftp://host", "no URL"),
+        ("endpoint", "http://127.0.0.1:9", "allow_http"),
+        ("virtual_hosted_style_request", "maybe", "maybe"),
+        ("client_options.connect_timeout", "soon", "soon"),
+    ] {
+        let options = StoreOptions::from_iter([
+            ("access_key_id", "key-id"),
+            ("secret_access_key", "secret-key"),
+            (name, value),
+        ]);
+        let error = open("s3://bucket/x", &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.message().contains(says), "{error:?}");
+        assert!(!error.message().contains("reach"), "{error:?}");
+    }
+    for url in ["s3:///x", "s3://buc%20ket/x", "s3://bucket/a//b"] {
+        let error = open(url, &s3("https://127.0.0.1:9")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
+    }
+}
+
+#[tokio::test]
 async fn totals_count_requests_and_bytes() {
     let store = Counting::new(open("memory:///counting", &none()).unwrap());
     store
@@ -254,4 +283,138 @@ async fn totals_count_requests_and_bytes() {
     assert_eq!((span.list, span.delete, span.requests()), (1, 1, 7));
     assert_eq!((span.bytes_up, span.bytes_down), (2, 5));
     let _shared: Arc<dyn Store> = Arc::new(store);
+}
+
+fn retrying(inner: &Arc<Faulty>, deadline: Deadline) -> Retrying {
+    Retrying::new(inner.clone(), deadline, CancelToken::new())
+}
+
+#[tokio::test]
+async fn idempotent_requests_are_repeated_and_creates_are_not() {
+    let inner = Arc::new(Faulty::new(open("memory:///retrying", &none()).unwrap()));
+    let store = retrying(&inner, Deadline::NEVER);
+    let bytes = Bytes::from_static(b"bytes");
+    for verb in [Verb::Put, Verb::Get, Verb::GetRange, Verb::Head] {
+        inner.when(Some(verb), "packs/", 0, 1, Fault::LandWithoutReply);
+    }
+    inner.when(Some(Verb::List), "packs/", 0, 2, Fault::FailBefore);
+    inner.when(Some(Verb::Delete), "packs/", 0, 1, Fault::LandWithoutReply);
+    store.put("packs/a", bytes.clone()).await.unwrap();
+    assert_eq!(store.get("packs/a").await.unwrap(), bytes);
+    assert_eq!(store.get_range("packs/a", 1..3).await.unwrap(), "yt");
+    assert_eq!(store.head("packs/a").await.unwrap().size, 5);
+    assert_eq!(store.list("packs/", None).await.unwrap().len(), 1);
+    store.delete("packs/a").await.unwrap();
+    assert_eq!(inner.operations(), 2 + 2 + 2 + 2 + 3 + 2);
+
+    let before = inner.operations();
+    inner.when(Some(Verb::Create), "", 0, 1, Fault::LandWithoutReply);
+    let error = store.create("log/1", bytes.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(
+        store.get("packs/a").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    inner.when(Some(Verb::Put), "", 0, 1, Fault::Deny);
+    let error = store.put("packs/b", bytes).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(inner.operations() - before, 3);
+}
+
+#[tokio::test]
+async fn waiting_ends_at_the_deadline_and_on_cancellation() {
+    for fault in [Fault::FailBefore, Fault::Hang] {
+        let inner = Arc::new(Faulty::new(open("memory:///waiting", &none()).unwrap()));
+        inner.when(None, "", 0, u64::MAX, fault);
+        let store = retrying(&inner, Deadline::after(Duration::from_millis(200)));
+        let started = Instant::now();
+        let error = store.get("format").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(started.elapsed() < Duration::from_secs(2));
+
+        let cancel = CancelToken::new();
+        let store = Retrying::new(inner.clone(), Deadline::NEVER, cancel.clone());
+        let waiting = tokio::spawn(async move { store.create("log/1", Bytes::new()).await });
+        if fault == Fault::Hang {
+            inner.wait_hanging().await;
+        }
+        cancel.cancel();
+        let kind = waiting.await.unwrap().unwrap_err().kind();
+        assert!(matches!(
+            kind,
+            ErrorKind::Cancelled | ErrorKind::Unavailable
+        ));
+        if fault == Fault::Hang {
+            assert_eq!(kind, ErrorKind::Cancelled);
+        }
+    }
+}
+
+#[tokio::test]
+async fn planned_faults_do_what_they_say() {
+    let inner = open("memory:///planned", &none()).unwrap();
+    let faulty = Arc::new(Faulty::new(inner.clone()));
+    let bytes = Bytes::from_static(b"0123456789");
+    faulty.at(0, Fault::LandThenDie);
+    faulty.put("packs/a", bytes.clone()).await.unwrap_err();
+    let error = faulty.get("packs/a").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    faulty.revive();
+    assert_eq!(faulty.get("packs/a").await.unwrap(), bytes);
+    assert_eq!(faulty.operations(), 3);
+
+    faulty.at(3, Fault::Short);
+    faulty.at(4, Fault::FlipBit);
+    faulty.at(5, Fault::Short);
+    assert_eq!(faulty.get("packs/a").await.unwrap(), bytes.slice(..5));
+    let flipped = faulty.get("packs/a").await.unwrap();
+    let changed: u32 = flipped
+        .iter()
+        .zip(&bytes)
+        .map(|(a, b)| (a ^ b).count_ones())
+        .sum();
+    assert_eq!(changed, 1);
+    let error = faulty.get_range("packs/a", 0..4).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+
+    // A killed task leaves exactly what was done before, or with, the request it died in.
+    for (fault, landed) in [(Fault::Hang, false), (Fault::LandThenHang, true)] {
+        let key = format!("packs/{landed}");
+        faulty.when(Some(Verb::Put), "packs/", 0, 1, fault);
+        let task = tokio::spawn({
+            let (faulty, key, bytes) = (faulty.clone(), key.clone(), bytes.clone());
+            async move { faulty.put(&key, bytes).await }
+        });
+        faulty.wait_hanging().await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        faulty.release().await;
+        assert_eq!(inner.get(&key).await.is_ok(), landed);
+    }
+    // Seeds replay.
+    let outcomes = |seed| {
+        let faulty = Faulty::new(inner.clone());
+        faulty.roll(seed, 500, &[Fault::FailBefore, Fault::Deny]);
+        async move {
+            let mut kinds = Vec::new();
+            for _ in 0..64 {
+                kinds.push(faulty.get("packs/a").await.err().map(|e| e.kind()));
+            }
+            kinds
+        }
+    };
+    assert_eq!(outcomes(1).await, outcomes(1).await);
+    assert_ne!(outcomes(1).await, outcomes(2).await);
+}
+
+#[tokio::test]
+async fn a_slow_store_takes_its_time() {
+    let inner = open("memory:///slow", &none()).unwrap();
+    let slow = Slow::new(inner, Duration::from_millis(20), 1_000_000);
+    let started = Instant::now();
+    slow.put("packs/a", Bytes::from(vec![0; 50_000]))
+        .await
+        .unwrap();
+    assert_eq!(slow.get("packs/a").await.unwrap().len(), 50_000);
+    assert!(started.elapsed() >= Duration::from_millis(2 * (20 + 50)));
 }

@@ -9,7 +9,7 @@ use super::head::LogHead;
 use super::read::{decode_slot, list_after, read_after, read_slot};
 use crate::cancel::CancelToken;
 use crate::clock::Deadline;
-use crate::store::{Backoff, Created, Store, pause, within};
+use crate::store::{Backoff, Created, Retrying, Store, pause, within};
 use bytes::Bytes;
 use nbws_core::record::Record;
 use nbws_core::{Error, ErrorKind, Result, key};
@@ -19,6 +19,10 @@ use std::time::Duration;
 const OPERATION: &str = "append record";
 /// How long an unclear outcome is pursued without a nearer deadline.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// First wait before the record is sent again; short, because most lost replies are single events.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// Longest wait: a save stands still meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How often a slot that reads as damaged is read again before it counts as damaged.
 const DAMAGED_READS: u32 = 3;
 
@@ -44,7 +48,8 @@ enum Slot {
 /// Appends `record`, whose exact bytes are `bytes`, as number `record.seq`. Undisturbed: one create and one listing.
 ///
 /// `CommitUnknown` if the store does not say until `deadline` whether the record landed: then keep the bytes and append
-/// them again before anything else goes into this slot. Every other error means that the record is not in the log.
+/// them again before anything else goes into this slot. Every other error means that no copy that this call sent is in the
+/// log or on its way there.
 pub(crate) async fn append(
     store: &dyn Store,
     record: &Record,
@@ -56,6 +61,14 @@ pub(crate) async fn append(
             OPERATION,
             "the bytes are not those of the record",
         ));
+    }
+    if deadline.passed() {
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            OPERATION,
+            "the deadline passed before the record was sent",
+        )
+        .at(key::log(record.seq)));
     }
     let attempt = Attempt {
         store,
@@ -81,7 +94,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Sends the record until the slot is taken, by it or by another.
     async fn settle(&self) -> Result<Slot> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(FIRST_WAIT);
         // Whether some copy of the record may still be on its way.
         let mut in_flight = false;
         let mut damaged = 0;
@@ -122,12 +135,7 @@ impl Attempt<'_> {
                     _ => Some(e),
                 },
             };
-            let wait = backoff.next_wait().min(Duration::from_secs(2));
-            if self.deadline.remaining().is_some_and(|left| left <= wait) {
-                let silence = Error::new(ErrorKind::Unavailable, OPERATION, "no answer");
-                return Err(self.unknown(failure.as_ref().unwrap_or(&silence)));
-            }
-            pause(wait, &CancelToken::new()).await?;
+            self.wait(&mut backoff, failure.as_ref()).await?;
         }
     }
 
@@ -155,51 +163,47 @@ impl Attempt<'_> {
     ///
     /// Prune deletes oldest first, so a slot that is taken while the log goes on elsewhere had been pruned.
     async fn confirm(&self) -> Result<Appended> {
-        let confirmed = self
-            .persist(|| async {
-                if list_after(self.store, self.record.seq).await?.is_empty() {
-                    return Ok(true);
+        let store = self.patient();
+        let mut backoff = Backoff::new(FIRST_WAIT);
+        loop {
+            let listed = list_after(&store, self.record.seq)
+                .await
+                .map_err(|e| self.unknown(&e))?;
+            let (Some(&first), Some(seq)) = (listed.first(), self.record.seq.checked_add(1)) else {
+                return Ok(Appended::Acknowledged);
+            };
+            match read_slot(&store, self.record.repository, seq).await {
+                Ok(Some(next)) if next.record.parent == Some(self.record.commit) => {
+                    return Ok(Appended::Acknowledged);
                 }
-                let Some(seq) = self.record.seq.checked_add(1) else {
-                    return Ok(true);
-                };
-                let next = read_slot(self.store, self.record.repository, seq).await?;
-                Ok(next.is_some_and(|next| next.record.parent == Some(self.record.commit)))
-            })
-            .await
-            .map_err(|e| self.unknown(&e))?;
-        match confirmed {
-            true => Ok(Appended::Acknowledged),
-            false => self.lost(None).await,
+                // A store that lists what it does not return yet is asked again.
+                Ok(None) if first == seq => self.wait(&mut backoff, None).await?,
+                Ok(_) => return self.lost(None).await,
+                Err(e) => return Err(self.unknown(&e)),
+            }
         }
     }
 
     async fn lost(&self, theirs: Option<Record>) -> Result<Appended> {
-        let after = self
-            .persist(|| read_after(self.store, self.record.repository, self.record.seq))
-            .await?;
+        let after = read_after(&self.patient(), self.record.repository, self.record.seq).await?;
         Ok(Appended::Lost {
             newer: theirs.into_iter().chain(after).collect(),
         })
     }
 
-    /// Repeats reads while the store is unavailable, until the deadline.
-    async fn persist<T, F: Future<Output = Result<T>>>(
-        &self,
-        mut read: impl FnMut() -> F,
-    ) -> Result<T> {
-        let mut backoff = Backoff::new();
-        loop {
-            let error = match self.bounded(read()).await {
-                Err(e) if e.kind() == ErrorKind::Unavailable => e,
-                decided => return decided,
-            };
-            let wait = backoff.next_wait().min(Duration::from_secs(2));
-            if self.deadline.remaining().is_some_and(|left| left <= wait) {
-                return Err(error);
-            }
-            pause(wait, &CancelToken::new()).await?;
+    /// The store with every read repeated until the deadline.
+    fn patient(&self) -> Retrying<&dyn Store> {
+        Retrying::new(self.store, self.deadline, CancelToken::new())
+    }
+
+    /// Waits before the next attempt, or gives up when it would come after the deadline.
+    async fn wait(&self, backoff: &mut Backoff, last: Option<&Error>) -> Result<()> {
+        let wait = backoff.next_wait().min(LONGEST_WAIT);
+        if self.deadline.remaining().is_some_and(|left| left <= wait) {
+            let silence = Error::new(ErrorKind::Unavailable, OPERATION, "none");
+            return Err(self.unknown(last.unwrap_or(&silence)));
         }
+        pause(wait, &CancelToken::new()).await
     }
 
     async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {

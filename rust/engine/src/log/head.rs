@@ -4,6 +4,7 @@ use super::hint::read_hint;
 use super::read::{list_after, read_slot};
 use crate::store::Store;
 use bytes::Bytes;
+use futures::try_join;
 use nbws_core::id::RepositoryId;
 use nbws_core::record::Record;
 use nbws_core::{Error, ErrorKind, Result, key};
@@ -55,23 +56,33 @@ async fn search(
     let listed = list_after(store, start.saturating_sub(1)).await?;
     let newest = listed.last().copied().unwrap_or(start);
     let is_listed = !listed.is_empty();
-    let mut head = match known.filter(|known| known.record.seq == newest && is_listed) {
-        Some(known) => Some(known.clone()),
-        None if newest == 0 => None,
-        None => match read_slot(store, repository, newest).await? {
-            Some(found) => Some(found),
-            // A log whose newest record vanished while newer ones are still to be found has a hole in it.
-            None if is_listed => return Err(vanished(newest)),
-            None => return Ok(None),
-        },
+    let after_newest = async {
+        match newest.checked_add(1) {
+            Some(next) => read_slot(store, repository, next).await,
+            None => Ok(None),
+        }
     };
-    let mut next = newest.checked_add(1);
-    while let Some(seq) = next {
-        let Some(found) = read_slot(store, repository, seq).await? else {
-            break;
+    let usable = known.filter(|known| known.record.seq == newest && is_listed);
+    let (mut head, mut next) = match usable {
+        Some(known) => (Some(known.clone()), after_newest.await?),
+        None if newest == 0 => (None, after_newest.await?),
+        // Two slots at once: in a log at rest this ends the search one round trip earlier.
+        None => try_join!(read_slot(store, repository, newest), after_newest)?,
+    };
+    if head.is_none() && next.is_none() && newest > 0 {
+        // A listing shows what is gone, or only the hint or floor named it.
+        return if is_listed {
+            Err(vanished(newest))
+        } else {
+            Ok(None)
+        };
+    }
+    while let Some(found) = next {
+        next = match found.record.seq.checked_add(1) {
+            Some(seq) => read_slot(store, repository, seq).await?,
+            None => None,
         };
         head = Some(found);
-        next = seq.checked_add(1);
     }
     Ok(head)
 }

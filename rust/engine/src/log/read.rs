@@ -53,11 +53,10 @@ pub(crate) async fn read_from(
         .map(|seq| async move {
             match read_slot(store, repository, seq).await? {
                 Some(found) => Ok(found.record),
-                None => Err(Error::corrupt(
-                    "read log",
-                    "is missing although newer records exist",
-                )
-                .at(key::log(seq))),
+                None => Err(
+                    Error::corrupt("read log", "is missing although newer records exist")
+                        .at(key::log(seq)),
+                ),
             }
         })
         .buffered(PARALLEL_READS)

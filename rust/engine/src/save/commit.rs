@@ -13,7 +13,7 @@ use nbws_core::index::{Index, IndexRoot, PartRef, fold_plan};
 use nbws_core::key::ContainerKey;
 use nbws_core::lifecycle::check_append;
 use nbws_core::pack::FrameSlot;
-use nbws_core::record::{Body, Head, Kind, Place, Record, RescueBody, SnapshotBody, Usage};
+use nbws_core::record::{Body, Head, Kind, Place, Record, RescueBody, SnapshotBody, StateBody, Usage};
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::state::State;
 use nbws_core::tree::{SegmentRef, cut_nodes, root_level};
@@ -388,5 +388,37 @@ fn rescue_body(stored: &Stored, reason: &str) -> RescueBody {
         root: stored.root,
         snapshot: stored.snapshot,
         tree_root: stored.tree_root,
+    }
+}
+
+/// Appends a comment on the present state; no snapshot changes. Returns the record's number.
+pub(crate) async fn commit_comment(access: &Access, target: &mut Target, newest: &Record, comment: &str) -> Result<u64> {
+    let mut newest = newest.clone();
+    loop {
+        let body = Body::State(StateBody { comment: Some(comment.to_owned()), info: None });
+        let mut record = Record {
+            body,
+            commit: CommitId(crate::random::bytes()?),
+            parent: Some(newest.commit),
+            seq: newest.seq + 1,
+            time_ms: crate::clock::now_ms(),
+            ..newest.clone()
+        };
+        record.usage.objects += 1;
+        record.usage.stored_bytes += record.encode()?.len() as u64;
+        check_append(Some(&newest), &record)?;
+        let bytes = Bytes::from(record.encode()?);
+        match append(&*access.store, &record, &bytes, Deadline::after(COMMIT_PATIENCE)).await? {
+            Appended::Acknowledged => {
+                target.set_head(&bytes);
+                return Ok(record.seq);
+            }
+            Appended::Lost { newer } => match verdict(&newer, record.seq) {
+                Verdict::Rebase | Verdict::Replan => newest = newer.last().cloned().unwrap_or(newest),
+                Verdict::Fenced | Verdict::Purged => {
+                    return Err(Error::new(ErrorKind::Fenced, "save", "another writer has saved since; nothing has changed here"));
+                }
+            },
+        }
     }
 }

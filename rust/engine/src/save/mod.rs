@@ -20,7 +20,7 @@ use crate::options::{Level, SaveOptions};
 use crate::report::{SaveReport, Skipped};
 use crate::session::Target;
 use crate::workspace::Access;
-use commit::{Committed, Description, Stored, commit, store_root};
+use commit::{Committed, Description, Stored, commit, commit_comment, store_root};
 use encode::run_encoder;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::id::SnapshotId;
@@ -250,7 +250,7 @@ async fn unchanged(
     }
     let mut seq = record.seq;
     if let Some(comment) = &options.comment {
-        seq = crate::log::comment(access, target, record.clone(), comment).await?;
+        seq = commit_comment(access, target, record, comment).await?;
     }
     target.store_session(&access.inner)?;
     let usage = record.usage;
@@ -482,7 +482,8 @@ fn report_of(planned: &Planned, tree: &NewTree, counts: &Counts) -> SaveReport {
     report
 }
 
-/// If the new tree is the head's, byte for byte, only the stat keys are news. Returns the head's id and seq.
+/// If the new tree is the one that the target held, byte for byte, only the stat keys are news: nothing to commit, unless an
+/// older snapshot is to become the head again. Returns the id of the tree and the head's seq.
 fn same_as_head(
     access: &Access,
     target: &mut Target,
@@ -490,13 +491,15 @@ fn same_as_head(
     intent: &Intent,
     tree: &NewTree,
 ) -> Result<Option<(SnapshotId, u64)>> {
-    let Some(head) = start.head.as_ref().filter(|_| start.is_head_tree && *intent == Intent::Head) else {
-        return Ok(None);
-    };
     let is_same = start.base_tree.as_ref().is_some_and(|base| base.segments == tree.known.segments);
-    let Some(snapshot) = head.record.head.map(|h| h.snapshot).filter(|_| is_same) else { return Ok(None) };
+    let (Some(head), Some((base, _)), true) = (&start.head, &target.tree, is_same) else { return Ok(None) };
+    // Work that is kept beside the head is only worth it if it differs from what the target was given.
+    if !start.is_head_tree && *intent == Intent::Head {
+        return Ok(None);
+    }
+    let (snapshot, seq) = (*base, head.record.seq);
     target.store_tree(&access.inner, snapshot, tree.known.clone())?;
-    Ok(Some((snapshot, head.record.seq)))
+    Ok(Some((snapshot, seq)))
 }
 
 /// Whether more than half of the files or bytes went since the head, in which case the head is worth keeping.

@@ -4,7 +4,7 @@ use super::encode::Job;
 use super::plan::Planned;
 use crate::clock::Deadline;
 use crate::local::Stat;
-use crate::local::root::Root;
+use crate::local::Root;
 use crate::workspace::Access;
 use crossbeam_channel::Sender;
 use nbws_core::chunker::Chunker;

@@ -1,7 +1,7 @@
 //! Steps 2 to 4 of a save: scan, merge with the base, order the work.
 
 use crate::local::cache::KnownTree;
-use crate::local::scan::{ScanOptions, Scanned, scan};
+use crate::local::{ScanOptions, Scanned, scan};
 use crate::local::{FileKind, SkipReason, Stat};
 use crate::options::SaveOptions;
 use crate::session::Target;

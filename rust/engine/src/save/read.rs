@@ -2,7 +2,7 @@
 
 use super::encode::Job;
 use super::pipeline::{Content, LargeFile, Outcome, Pipeline, StoredFile};
-use crate::local::read::OpenFile;
+use crate::local::OpenFile;
 use crate::local::{FileKind, Stat};
 use crossbeam_channel::Sender;
 use nbws_core::limits::FRAME_TARGET_BYTES;

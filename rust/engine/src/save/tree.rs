@@ -4,7 +4,7 @@ use super::pack::Packer;
 use super::pipeline::{Content as Read, FreshChunks, Outcome, StoredFile};
 use super::plan::{Decision, Planned, entries, omit_text};
 use crate::local::cache::KnownTree;
-use crate::local::root::Root;
+use crate::local::Root;
 use crate::local::{FileKind, Stat};
 use crate::report::{Omitted, Skipped};
 use nbws_core::diff::{Merge, Pair, StatKey};

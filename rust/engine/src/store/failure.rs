@@ -94,14 +94,8 @@ pub(super) fn translate(
             ErrorKind::Unavailable,
             "another write of the same object is under way".to_owned(),
         ),
-        object_store::Error::PermissionDenied { .. } => refused(error, redaction),
-        object_store::Error::Unauthenticated { .. } => (
-            ErrorKind::Denied,
-            format!(
-                "the store does not know these credentials ({})",
-                said(error, redaction)
-            ),
-        ),
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => refused(error, redaction),
         object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. } => (
             ErrorKind::Unsupported,
             "the store can't carry out this operation".to_owned(),
@@ -224,10 +218,16 @@ fn remote(redaction: &Redaction, error: &object_store::Error, text: &str) -> (Er
     let answer = Answer::of(text);
     let said = said(error, redaction);
     match answer.status {
+        None if text.contains("redirect without LOCATION") => (
+            ErrorKind::InvalidInput,
+            "the bucket is in another region; set region".to_owned(),
+        ),
         None => (
             ErrorKind::Unavailable,
             format!("can't reach the store ({said})"),
         ),
+        Some(401 | 403) => refused(error, redaction),
+        Some(404) => not_found(error),
         Some(507) => full(),
         Some(_) if answer.says("QuotaExceeded") => full(),
         Some(416) => (
@@ -260,7 +260,7 @@ fn remote(redaction: &Redaction, error: &object_store::Error, text: &str) -> (Er
 }
 
 /// What the server or the library said: `<Code>: <Message>` of an XML body, else the innermost cause.
-fn said(error: &object_store::Error, redaction: &Redaction) -> String {
+pub(super) fn said(error: &object_store::Error, redaction: &Redaction) -> String {
     let text = error.to_string();
     let answer = Answer::of(&text);
     if let Some(status) = answer.status {

@@ -6,6 +6,7 @@
 mod counting;
 mod failure;
 mod file;
+mod listing;
 mod object;
 mod open;
 mod retry;

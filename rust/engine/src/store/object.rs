@@ -73,8 +73,8 @@ impl Objects {
         translate(self.site, &self.redaction, operation, key, error)
     }
 
-    /// A write that finds nothing has no place to go to: `NotFound` is for reads.
-    fn write_failed(
+    /// `NotFound` is for reads of one object: a write or a listing that finds nothing has the wrong place.
+    fn place_failed(
         &self,
         operation: &'static str,
         key: &str,
@@ -85,7 +85,7 @@ impl Objects {
             return Error::new(
                 ErrorKind::InvalidInput,
                 operation,
-                "the bucket or directory to write to does not exist",
+                "the bucket or directory does not exist",
             )
             .at(key);
         }
@@ -115,7 +115,7 @@ impl Objects {
     }
 }
 
-fn info(meta: &ObjectMeta, key: String) -> ObjectInfo {
+fn listed(meta: &ObjectMeta, key: String) -> ObjectInfo {
     ObjectInfo {
         key,
         size: meta.size,
@@ -132,7 +132,7 @@ impl Store for Objects {
         let request = self.client.put(&path, PutPayload::from_bytes(bytes));
         self.bounded(OPERATION, key, len, request)
             .await?
-            .map_err(|e| self.write_failed(OPERATION, key, &e))?;
+            .map_err(|e| self.place_failed(OPERATION, key, &e))?;
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl Store for Objects {
                 | object_store::Error::Precondition { .. }
                 | object_store::Error::NotModified { .. },
             ) => Ok(Created::Exists),
-            Err(e) => Err(self.write_failed(OPERATION, key, &e)),
+            Err(e) => Err(self.place_failed(OPERATION, key, &e)),
         }
     }
 
@@ -202,7 +202,7 @@ impl Store for Objects {
             .bounded(OPERATION, key, 0, self.client.head(&path))
             .await?
             .map_err(|e| self.failed(OPERATION, key, &e))?;
-        Ok(info(&meta, key.to_owned()))
+        Ok(listed(&meta, key.to_owned()))
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>> {
@@ -220,13 +220,13 @@ impl Store for Objects {
             let next = self
                 .bounded(OPERATION, prefix, 0, pages.try_next())
                 .await?
-                .map_err(|e| self.failed(OPERATION, prefix, &e))?;
+                .map_err(|e| self.place_failed(OPERATION, prefix, &e))?;
             let Some(meta) = next else { break };
             let Some(key) = self.key(&meta.location) else {
                 continue;
             };
             if key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after) {
-                found.push(info(&meta, key));
+                found.push(listed(&meta, key));
             }
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));

@@ -6,8 +6,9 @@ use crate::clock::Deadline;
 use async_trait::async_trait;
 use bytes::Bytes;
 use nbws_core::{Error, ErrorKind, Result};
+use std::fmt;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +27,18 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// `create` is passed through once: whoever calls it must look first what became of an unclear attempt. Every request,
 /// also `create`, ends with `Unavailable` when the deadline passes and with `Cancelled` when the token is set.
 #[derive(Debug)]
-pub struct Retrying {
-    inner: Arc<dyn Store>,
+pub struct Retrying<S = Arc<dyn Store>> {
+    inner: S,
     deadline: Deadline,
     cancel: CancelToken,
 }
 
-impl Retrying {
+impl<S> Retrying<S>
+where
+    S: Deref<Target: Store> + fmt::Debug + Send + Sync,
+{
     /// Repeats until `deadline` or until `cancel` is set.
-    pub fn new(inner: Arc<dyn Store>, deadline: Deadline, cancel: CancelToken) -> Self {
+    pub fn new(inner: S, deadline: Deadline, cancel: CancelToken) -> Self {
         Retrying {
             inner,
             deadline,
@@ -49,7 +53,7 @@ impl Retrying {
         mut attempt: impl FnMut() -> F,
     ) -> Result<T> {
         let end = self.deadline.min(Deadline::after(PATIENCE));
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(FIRST_WAIT);
         loop {
             let error = match within(self.deadline, &self.cancel, operation, key, attempt()).await {
                 Err(error) if error.kind() == ErrorKind::Unavailable => error,
@@ -69,9 +73,9 @@ impl Retrying {
 pub(crate) struct Backoff(Duration);
 
 impl Backoff {
-    /// Starts with the shortest wait.
-    pub(crate) fn new() -> Self {
-        Backoff(FIRST_WAIT)
+    /// Starts with a wait of about `first`.
+    pub(crate) fn new(first: Duration) -> Self {
+        Backoff(first)
     }
 
     /// Half to all of the present step; the next step is twice as long.
@@ -122,7 +126,10 @@ pub(crate) async fn within<T>(
 }
 
 #[async_trait]
-impl Store for Retrying {
+impl<S> Store for Retrying<S>
+where
+    S: Deref<Target: Store> + fmt::Debug + Send + Sync,
+{
     async fn put(&self, key: &str, bytes: Bytes) -> Result<()> {
         self.repeat("store object", key, || self.inner.put(key, bytes.clone()))
             .await

@@ -1,0 +1,236 @@
+//! Steps 6 and 7 of a restore: links, renames, removals, metadata of directories; stat keys for the next save.
+
+use super::plan::{RestorePlan, key_of};
+use super::wanted::{Action, Wanted, WantedKind};
+use super::write::{STAGING, Writing, destination};
+use crate::local::Root;
+use crate::local::{FileKind, Metadata};
+use crate::workspace::Access;
+use nbws_core::{ErrorKind, Result, path};
+use std::collections::HashSet;
+
+const SET_IDS: u16 = 0o6000;
+
+/// The mode a restore sets: set-uid and set-gid bits of files only where owners are restored too.
+pub(crate) fn mode_to_set(mode: u16, is_directory: bool, numeric_ids: bool) -> u16 {
+    if is_directory || numeric_ids { mode } else { mode & !SET_IDS }
+}
+
+/// The metadata of item `number`.
+pub(crate) fn metadata_of(wanted: &Wanted, number: u32, numeric_ids: bool) -> Metadata<'_> {
+    let item = &wanted.items[number as usize];
+    Metadata {
+        mode: mode_to_set(item.mode, item.kind == WantedKind::Directory, numeric_ids),
+        owner: numeric_ids.then_some(item.owner),
+        mtime: item.mtime,
+        xattrs: wanted.xattrs(number),
+    }
+}
+
+/// What finishing needs to know.
+pub(crate) struct Finish<'a> {
+    pub(crate) access: &'a Access,
+    pub(crate) root: &'a Root,
+    pub(crate) plan: &'a mut RestorePlan,
+    pub(crate) is_staged: bool,
+    pub(crate) numeric_ids: bool,
+    pub(crate) deletes: bool,
+    /// Items that could not be written, and why.
+    pub(crate) failed: std::collections::HashMap<u32, String>,
+    pub(crate) removed: u64,
+    pub(crate) skipped: Vec<(Vec<u8>, String)>,
+}
+
+/// Makes the directories that files are created in; parents come first in the order of paths.
+pub(crate) fn make_directories(writing: &Writing<'_>) -> Result<()> {
+    for number in writing.wanted.numbers(WantedKind::Directory, Action::Write) {
+        writing.access.cancel.check()?;
+        writing.root.make_directory(writing.wanted.path(number))?;
+    }
+    Ok(())
+}
+
+impl Finish<'_> {
+    /// Does what is left once all files are written.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        self.remove_failed();
+        self.links()?;
+        if self.is_staged {
+            self.root.sync_file_system()?;
+            self.access.cancel.check()?;
+            self.make_room()?;
+            self.rename_all()?;
+            if self.deletes {
+                self.remove_extra()?;
+            }
+            self.root.remove_directory(STAGING)?;
+        }
+        self.metadata()?;
+        self.restat()
+    }
+
+    fn skip(&mut self, number: u32, why: String) {
+        self.plan.wanted.items[number as usize].action = Action::Failed;
+        self.skipped.push((self.plan.wanted.path(number).to_vec(), why));
+    }
+
+    fn remove_failed(&mut self) {
+        for (number, why) in std::mem::take(&mut self.failed) {
+            // What is left of it must not look like the file.
+            let _ = self.root.remove_file(&destination(&self.plan.wanted, number, self.is_staged));
+            self.skip(number, why);
+        }
+    }
+
+    fn destination(&self, number: u32) -> Vec<u8> {
+        destination(&self.plan.wanted, number, self.is_staged)
+    }
+
+    /// Symlinks and further names of files, after everything that they could lead astray is written.
+    fn links(&mut self) -> Result<()> {
+        let symlinks: Vec<u32> = self.plan.wanted.numbers(WantedKind::Symlink, Action::Write).collect();
+        for number in symlinks {
+            let path = self.destination(number);
+            self.root.make_symlink(&path, self.plan.wanted.target(number))?;
+            let metadata = metadata_of(&self.plan.wanted, number, self.numeric_ids);
+            self.root.set_metadata(&path, FileKind::Symlink, &metadata)?;
+        }
+        let mut followers: Vec<(u32, u32)> = self.plan.wanted.leaders.iter().map(|(f, l)| (*f, *l)).collect();
+        followers.sort_unstable();
+        for (follower, leader) in followers {
+            if self.plan.wanted.items[follower as usize].action != Action::Write {
+                continue;
+            }
+            let existing = match self.plan.wanted.items[leader as usize].action {
+                Action::Write => self.destination(leader),
+                Action::Failed => {
+                    self.skip(follower, "the file that it is a further name of could not be restored".to_owned());
+                    continue;
+                }
+                Action::Keep | Action::Metadata => self.plan.wanted.path(leader).to_vec(),
+            };
+            self.root.make_hard_link(&existing, &self.destination(follower))?;
+        }
+        Ok(())
+    }
+
+    /// Makes new directories, and removes what stands where something of another kind is wanted.
+    fn make_room(&mut self) -> Result<()> {
+        let extra: HashSet<Vec<u8>> = self.plan.extra.iter().cloned().collect();
+        let numbers: Vec<u32> = (0..self.plan.wanted.items.len() as u32).collect();
+        for number in numbers {
+            let item = self.plan.wanted.items[number as usize];
+            if item.action != Action::Write {
+                continue;
+            }
+            let wanted_path = self.plan.wanted.path(number).to_vec();
+            let found = self.root.stat(&wanted_path)?.map(|stat| stat.kind);
+            match (item.kind, found) {
+                (WantedKind::Directory, None) => self.root.make_directory(&wanted_path)?,
+                (WantedKind::Directory, Some(FileKind::Directory)) | (_, None) => {}
+                (WantedKind::Directory, Some(_)) => {
+                    self.root.remove_file(&wanted_path)?;
+                    self.root.make_directory(&wanted_path)?;
+                }
+                (_, Some(FileKind::Directory)) => {
+                    self.remove_below(&wanted_path, &extra)?;
+                    if let Err(error) = self.root.remove_directory(&wanted_path) {
+                        let _ = self.root.remove_file(&self.destination(number));
+                        self.skip(number, format!("a directory that can't be removed is in its place: {}", error.message()));
+                    }
+                }
+                (_, Some(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_below(&mut self, directory: &[u8], extra: &HashSet<Vec<u8>>) -> Result<()> {
+        let mut below: Vec<&Vec<u8>> =
+            extra.iter().filter(|p| p.as_slice() != directory && path::is_within(p, directory)).collect();
+        below.sort_unstable_by(|a, b| b.cmp(a));
+        for path in below {
+            self.removed += u64::from(remove_any(self.root, path)?);
+        }
+        Ok(())
+    }
+
+    /// Each file appears by one rename: whole, or not at all.
+    fn rename_all(&mut self) -> Result<()> {
+        for number in 0..self.plan.wanted.items.len() as u32 {
+            let item = &self.plan.wanted.items[number as usize];
+            if item.action == Action::Write && item.kind != WantedKind::Directory {
+                self.root.rename(&self.destination(number), self.plan.wanted.path(number))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removals last, children before their directories.
+    fn remove_extra(&mut self) -> Result<()> {
+        for extra in self.plan.extra.iter().rev() {
+            if !self.plan.wanted.contains(extra) {
+                self.removed += u64::from(remove_any(self.root, extra)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Files whose content was right, then directories from the bottom up: nothing moves their times after that.
+    fn metadata(&mut self) -> Result<()> {
+        let wanted = &self.plan.wanted;
+        for number in wanted.numbers(WantedKind::File, Action::Metadata).chain(wanted.numbers(WantedKind::Symlink, Action::Metadata)) {
+            let kind = match wanted.items[number as usize].kind {
+                WantedKind::Symlink => FileKind::Symlink,
+                _ => FileKind::File,
+            };
+            self.root.set_metadata(wanted.path(number), kind, &metadata_of(wanted, number, self.numeric_ids))?;
+        }
+        for number in (0..wanted.items.len() as u32).rev() {
+            let item = &wanted.items[number as usize];
+            if item.kind != WantedKind::Directory || item.action == Action::Failed {
+                continue;
+            }
+            let metadata = metadata_of(wanted, number, self.numeric_ids);
+            let is_right = item.action == Action::Keep
+                && self.root.stat(wanted.path(number))?.is_some_and(|s| s.mtime == item.mtime && s.mode == metadata.mode);
+            if !is_right {
+                self.root.set_metadata(wanted.path(number), FileKind::Directory, &metadata)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stat keys of everything whose ctime moved after it was written: directories, links, renamed and further-named files.
+    fn restat(&mut self) -> Result<()> {
+        let leaders: HashSet<u32> = self.plan.wanted.leaders.values().copied().collect();
+        for number in 0..self.plan.wanted.items.len() as u32 {
+            let item = self.plan.wanted.items[number as usize];
+            let moved = match (item.kind, item.action) {
+                (_, Action::Failed) => false,
+                (WantedKind::File, Action::Write) => {
+                    self.is_staged || leaders.contains(&number) || self.plan.wanted.leaders.contains_key(&number)
+                }
+                (WantedKind::File, Action::Keep) => leaders.contains(&number),
+                _ => true,
+            };
+            if moved && let Some(stat) = self.root.stat(self.plan.wanted.path(number))? {
+                self.plan.keys[item.ordinal as usize] = key_of(&stat);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes a file, link or empty directory; true if it is gone. A directory that holds protected paths stays.
+fn remove_any(root: &Root, path: &[u8]) -> Result<bool> {
+    match root.stat(path)? {
+        None => Ok(false),
+        Some(stat) if stat.kind != FileKind::Directory => root.remove_file(path).map(|()| true),
+        Some(_) => match root.remove_directory(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::LocalIo || e.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        },
+    }
+}

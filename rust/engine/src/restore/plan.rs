@@ -1,0 +1,349 @@
+//! Step 3 of a restore, second half: snapshot against disk. Everything is looked at before anything is written.
+
+use super::wanted::{Action, Wanted, WantedKind};
+use crate::base::missing_chunk;
+use crate::local::cache::KnownTree;
+use crate::local::Root;
+use crate::local::Scanned;
+use crate::local::{FileKind, Stat};
+use crate::save::{entries, seen};
+use crate::workspace::Access;
+use nbws_core::chunker::{Chunker, ChunkerParams};
+use nbws_core::diff::{Merge, Pair, StatKey, unchanged};
+use nbws_core::id::{ChunkId, TreeRoot};
+use nbws_core::index::Index;
+use nbws_core::path::{self, is_within};
+use nbws_core::plan::restore::Need;
+use nbws_core::tree::{Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list};
+use nbws_core::{Error, Result};
+use std::collections::HashMap;
+
+/// What will be done.
+pub(crate) struct RestorePlan {
+    pub(crate) wanted: Wanted,
+    /// Chunks to fetch; the file number is the item's.
+    pub(crate) needs: Vec<Need>,
+    /// Chunks that the disk holds in the old version of the same file: item, run, offset in the old file, offset in the new.
+    pub(crate) local: Vec<LocalRun>,
+    /// Paths on disk that the snapshot does not have, sorted.
+    pub(crate) extra: Vec<Vec<u8>>,
+    /// Entries on disk that would be replaced.
+    pub(crate) differing: u64,
+    /// Stat keys by position in the tree; unknown until written.
+    pub(crate) keys: Vec<StatKey>,
+    pub(crate) tree_root: TreeRoot,
+    pub(crate) files_kept: u64,
+    pub(crate) bytes_to_write: u64,
+    /// Files whose chunks the index does not know.
+    pub(crate) lost: Vec<(u32, Error)>,
+}
+
+/// A piece of a new file that an old one holds.
+pub(crate) struct LocalRun {
+    pub(crate) item: u32,
+    pub(crate) run: Run,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// What planning looks at.
+pub(crate) struct Inputs<'a> {
+    pub(crate) access: &'a Access,
+    pub(crate) root: &'a Root,
+    pub(crate) scanned: &'a Scanned,
+    pub(crate) known: Option<&'a KnownTree>,
+    pub(crate) segments: &'a [Vec<u8>],
+    /// Chunk lists of large files, by id.
+    pub(crate) lists: &'a HashMap<ChunkId, Vec<u8>>,
+    pub(crate) index: &'a Index,
+    pub(crate) paths: Option<&'a [Vec<u8>]>,
+    pub(crate) numeric_ids: bool,
+}
+
+/// The entries on disk beside what was known of them, walked in step with the wanted ones.
+struct Disk<'a, I: Iterator<Item = Result<Pair>>> {
+    pairs: std::iter::Peekable<I>,
+    scanned: &'a Scanned,
+    extra: Vec<Vec<u8>>,
+}
+
+impl<I: Iterator<Item = Result<Pair>>> Disk<'_, I> {
+    /// What is on disk at `path`: position in the scan and the known entry. Notes what lies before it as extra.
+    fn at(&mut self, path: Option<&[u8]>) -> Result<Option<(usize, Option<(Entry, StatKey)>)>> {
+        loop {
+            let here = match self.pairs.peek() {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(self.failure()),
+                Some(Ok(Pair::Base(entry, _))) => entry.path.as_slice(),
+                Some(Ok(Pair::Both(_, _, i) | Pair::Seen(i))) => self.scanned.path(*i),
+            };
+            match path.map(|p| here.cmp(p)) {
+                Some(std::cmp::Ordering::Greater) => return Ok(None),
+                Some(std::cmp::Ordering::Equal) => {
+                    return Ok(match self.pairs.next() {
+                        Some(Ok(Pair::Both(entry, key, i))) => Some((i, Some((entry, key)))),
+                        Some(Ok(Pair::Seen(i))) => Some((i, None)),
+                        _ => None,
+                    });
+                }
+                Some(std::cmp::Ordering::Less) | None => {
+                    if let Some(Ok(Pair::Both(_, _, i) | Pair::Seen(i))) = self.pairs.next() {
+                        self.extra.push(self.scanned.path(i).to_vec());
+                    }
+                }
+            }
+        }
+    }
+
+    fn failure(&mut self) -> Error {
+        match self.pairs.next() {
+            Some(Err(error)) => error,
+            _ => Error::internal("plan restore", "no failure where one was seen"),
+        }
+    }
+}
+
+/// Compares the snapshot with the disk. Refuses a tree that breaks the rules of the format before anything is written.
+pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
+    let scanned = inputs.scanned;
+    let mut disk = Disk {
+        pairs: Merge::new(entries(inputs.known), scanned.len(), |i| scanned.path(i)).peekable(),
+        scanned,
+        extra: Vec::new(),
+    };
+    let mut planner = Planner::new(inputs)?;
+    let mut check = TreeCheck::new();
+    let mut hasher = TreeRootHasher::new();
+    let mut omitted: Vec<Vec<u8>> = Vec::new();
+    for segment in inputs.segments {
+        inputs.access.cancel.check()?;
+        for entry in SegmentReader::new(segment)? {
+            let entry = entry?;
+            check.push(&entry)?;
+            hasher.push(&entry);
+            let on_disk = disk.at(Some(&entry.path))?;
+            if entry.is_omitted() {
+                omitted.push(entry.path.clone());
+            }
+            planner.entry(entry, on_disk)?;
+        }
+    }
+    disk.at(None)?;
+    let mut plan = planner.plan;
+    plan.tree_root = hasher.finish();
+    plan.extra = disk.extra;
+    plan.extra.retain(|extra| {
+        extra.as_slice() != path::MARKER
+            && inputs.paths.is_none_or(|paths| paths.iter().any(|p| is_within(extra, p)))
+            && !omitted.iter().any(|o| is_within(extra, o))
+    });
+    Ok(plan)
+}
+
+struct Planner<'a> {
+    inputs: &'a Inputs<'a>,
+    plan: RestorePlan,
+    zero: ChunkId,
+}
+
+impl<'a> Planner<'a> {
+    fn new(inputs: &'a Inputs<'a>) -> Result<Self> {
+        let spec = &inputs.access.inner.format.chunker;
+        let params = ChunkerParams { average: spec.average, minimum: spec.minimum, maximum: spec.maximum, whole: spec.whole };
+        let plan = RestorePlan {
+            wanted: Wanted::default(),
+            needs: Vec::new(),
+            local: Vec::new(),
+            extra: Vec::new(),
+            differing: 0,
+            keys: Vec::new(),
+            tree_root: TreeRoot([0; 32]),
+            files_kept: 0,
+            bytes_to_write: 0,
+            lost: Vec::new(),
+        };
+        Ok(Planner { inputs, plan, zero: Chunker::new(params)?.zero_chunk().0 })
+    }
+
+    /// Whether a partial restore takes `path`: it lies within a chosen one, or leads to one.
+    fn is_selected(&self, entry: &Entry) -> bool {
+        self.inputs.paths.is_none_or(|paths| {
+            paths.iter().any(|p| is_within(&entry.path, p) || entry.is_directory() && is_within(p, &entry.path))
+        })
+    }
+
+    fn entry(&mut self, entry: Entry, on_disk: Option<(usize, Option<(Entry, StatKey)>)>) -> Result<()> {
+        let ordinal = self.plan.keys.len() as u32;
+        self.plan.keys.push(StatKey::UNKNOWN);
+        if entry.is_omitted() || !self.is_selected(&entry) {
+            return Ok(());
+        }
+        let runs = match &entry.body {
+            Body::File { content, .. } => self.runs(content)?,
+            _ => Vec::new(),
+        };
+        let (action, old) = self.compare(&entry, &runs, on_disk, ordinal)?;
+        if action == Action::Keep && !entry.is_directory() {
+            self.plan.files_kept += 1;
+        }
+        let item = self.plan.wanted.push(&entry, ordinal, action);
+        // A follower of a hard link group is linked, not written.
+        if action == Action::Write && !self.plan.wanted.leaders.contains_key(&item) {
+            self.plan.bytes_to_write += entry.size();
+            self.chunks(item, &entry, runs, old.as_ref());
+        }
+        Ok(())
+    }
+
+    fn runs(&self, content: &Content) -> Result<Vec<Run>> {
+        runs_of(content, self.inputs.lists)
+    }
+
+    /// What has to happen, and the old version of the file if its content is known.
+    fn compare(
+        &mut self,
+        entry: &Entry,
+        runs: &[Run],
+        on_disk: Option<(usize, Option<(Entry, StatKey)>)>,
+        ordinal: u32,
+    ) -> Result<(Action, Option<Entry>)> {
+        let Some((i, known)) = on_disk else { return Ok((Action::Write, None)) };
+        let stat = self.inputs.scanned.stat(i);
+        let known = known
+            .filter(|(base, key)| unchanged(base, *key, &seen(&entry.path, &stat), self.inputs.numeric_ids))
+            .map(|(base, _)| base);
+        let has_content = match (&entry.body, stat.kind) {
+            (Body::Directory, FileKind::Directory) => true,
+            (Body::Symlink { target }, FileKind::Symlink) => {
+                self.inputs.root.read_link(&entry.path).is_ok_and(|found| found == *target)
+            }
+            (Body::File { size, .. }, FileKind::File) if stat.size == *size => match &known {
+                Some(base) => base.body_content() == entry.body_content(),
+                None => self.holds(&entry.path, runs),
+            },
+            _ => false,
+        };
+        let is_linked_right = known.as_ref().map_or(entry.link.is_none() && stat.nlink == 1, |base| base.link == entry.link)
+            || entry.is_directory();
+        if !has_content || !is_linked_right {
+            self.plan.differing += 1;
+            return Ok((Action::Write, known.filter(|_| stat.kind == FileKind::File)));
+        }
+        let same_metadata = stat.mode == self.mode_of(entry)
+            && stat.mtime == entry.mtime
+            && known.as_ref().map_or(entry.xattrs.is_empty(), |base| base.xattrs == entry.xattrs)
+            && (!self.inputs.numeric_ids || (stat.uid, stat.gid) == (entry.uid, entry.gid));
+        let same_metadata = same_metadata || entry_is_link(entry) && stat.mtime == entry.mtime;
+        if same_metadata {
+            self.plan.keys[ordinal as usize] = key_of(&stat);
+            return Ok((Action::Keep, None));
+        }
+        // Times of directories move with every restore; they are put right without being called a difference.
+        self.plan.differing += u64::from(!entry.is_directory());
+        Ok((Action::Metadata, None))
+    }
+
+    fn mode_of(&self, entry: &Entry) -> u16 {
+        super::finish::mode_to_set(entry.mode, entry.is_directory(), self.inputs.numeric_ids)
+    }
+
+    /// Whether the file on disk has exactly these chunks; it is read for that.
+    fn holds(&self, path: &[u8], runs: &[Run]) -> bool {
+        let Ok(file) = self.inputs.root.open_file(path) else { return false };
+        super::verify::file_holds(&file, runs).unwrap_or(false)
+    }
+
+    /// Notes where each chunk of a file that is written comes from.
+    fn chunks(&mut self, item: u32, entry: &Entry, runs: Vec<Run>, old: Option<&Entry>) {
+        let old = old.and_then(|e| self.runs(e.body_content()?).ok()).map(|runs| offsets_of(&runs)).unwrap_or_default();
+        let mut offset = 0;
+        for run in runs {
+            let length = u64::from(run.length) * run.count;
+            if run.id == self.zero {
+                self.plan.wanted.holed.insert(item);
+            } else if let Some(from) = old.get(&run.id) {
+                self.plan.local.push(LocalRun { item, run, from: *from, to: offset });
+            } else {
+                self.need(item, run, offset);
+            }
+            offset += length;
+        }
+        debug_assert_eq!(offset, entry.size());
+    }
+
+    fn need(&mut self, item: u32, run: Run, file_offset: u64) {
+        match self.inputs.index.lookup(&run.id) {
+            Some(location) => {
+                self.plan.needs.push(Need { id: run.id, location, file: item, file_offset, count: run.count });
+            }
+            None => self.plan.lost.push((item, missing_chunk(&run.id))),
+        }
+    }
+}
+
+/// All runs of a file, from its entry or its chunk lists.
+pub(crate) fn runs_of(content: &Content, lists: &HashMap<ChunkId, Vec<u8>>) -> Result<Vec<Run>> {
+    match content {
+        Content::Inline(runs) => Ok(runs.clone()),
+        Content::Listed { lists: refs, .. } => {
+            let mut runs = Vec::new();
+            for list in refs {
+                let bytes = lists.get(&list.id).ok_or_else(|| missing_chunk(&list.id))?;
+                runs.extend(decode_list(bytes)?);
+            }
+            Ok(runs)
+        }
+    }
+}
+
+fn entry_is_link(entry: &Entry) -> bool {
+    matches!(entry.body, Body::Symlink { .. })
+}
+
+fn offsets_of(runs: &[Run]) -> HashMap<ChunkId, u64> {
+    let mut offset = 0;
+    let mut out = HashMap::new();
+    for run in runs {
+        out.entry(run.id).or_insert(offset);
+        offset += u64::from(run.length) * run.count;
+    }
+    out
+}
+
+pub(crate) fn key_of(stat: &Stat) -> StatKey {
+    StatKey { ino: stat.ino, ctime: stat.ctime }
+}
+
+/// The content of a file entry.
+trait BodyContent {
+    fn body_content(&self) -> Option<&Content>;
+}
+
+impl BodyContent for Entry {
+    fn body_content(&self) -> Option<&Content> {
+        match &self.body {
+            Body::File { content, .. } => Some(content),
+            _ => None,
+        }
+    }
+}
+
+/// Chunk lists that the files of a tree refer to.
+pub(crate) fn list_ids(segments: &[Vec<u8>]) -> Result<Vec<ChunkId>> {
+    let mut ids = Vec::new();
+    for segment in segments {
+        for entry in SegmentReader::new(segment)? {
+            if let Body::File { content: Content::Listed { lists, .. }, .. } = entry?.body {
+                ids.extend(lists.iter().map(|list| list.id));
+            }
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Entries of kinds file and symlink among what is written.
+pub(crate) fn count_written(wanted: &Wanted) -> u64 {
+    wanted.items.iter().filter(|item| item.action == Action::Write && item.kind != WantedKind::Directory).count() as u64
+}
