@@ -54,7 +54,7 @@ def snapshots(url: str, *, as_json: bool) -> None:
     print_table(("snapshot", "time", "files", "size", "comment"), rows)
 
 
-@click.command()
+@click.command(short_help="List work that was kept beside the head, or dismiss it.")
 @click.argument("url")
 @click.argument("action", required=False, type=click.Choice(["dismiss"]))
 @click.argument("rescue", metavar="[ID]", required=False)

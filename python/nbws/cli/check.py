@@ -23,7 +23,7 @@ class _CheckCommand(click.Command):
         return super().parse_args(ctx, ["--read-data=1" if word == "--read-data" else word for word in args])
 
 
-@click.command(cls=_CheckCommand)
+@click.command(cls=_CheckCommand, short_help="Check that a repository is whole.")
 @click.argument("url")
 @click.option(
     "--read-data",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 90
 _INDENT = "   "
+_RATE_FROM_S = 0.5
 
 
 class _Story:
@@ -32,7 +33,7 @@ class _Story:
 
     def say(self, text: str = "") -> None:
         if not self._as_json:
-            click.echo(printable(text))
+            click.echo(text)
 
     def step(self, title: str, text: str) -> None:
         self._number += 1
@@ -54,7 +55,7 @@ class _Story:
             click.echo(f"{_INDENT}… {text}", err=True)
 
 
-@click.command()
+@click.command(short_help="Show the main job on real files, step by step.")
 @click.argument("directory", metavar="[DIR]", type=click.Path(file_okay=False, path_type=Path), default="nbws-demo")
 @json_option
 def demo(directory: Path, *, as_json: bool) -> None:
@@ -183,14 +184,21 @@ def _saved(story: _Story, report: SaveReport) -> None:
         f"{report.files_new:,} new, {report.files_changed:,} changed, {report.files_removed:,} removed, "
         f"{report.files_unchanged:,} unchanged"
     )
+    share = report.bytes_uploaded / max(report.bytes_total, 1)
     rows = {
         "files": f"{report.files_total:,} ({format_size(report.bytes_total)}): {changes}",
         "read": f"{format_size(report.bytes_read)} from {report.files_opened:,} opened files",
-        "uploaded": f"{format_size(report.bytes_uploaded)}, {report.chunks_new:,} new chunks",
+        "uploaded": f"{format_size(report.bytes_uploaded)} ({share:.2%} of the workspace), "
+        f"{report.chunks_new:,} new chunks",
         "requests": str(report.requests),
-        "took": f"{report.duration_s:.2f} s",
+        "took": _took(report.duration_s, report.bytes_read),
     }
     story.figures(rows, report.to_dict())
+
+
+def _took(seconds: float, size: int) -> str:
+    rate = f", {format_size(size / seconds)}/s" if seconds > _RATE_FROM_S else ""
+    return f"{seconds:.2f} s{rate}"
 
 
 def _restored(story: _Story, report: RestoreReport) -> None:
@@ -200,7 +208,7 @@ def _restored(story: _Story, report: RestoreReport) -> None:
         "files": f"{report.files_written:,} written ({format_size(report.bytes_written)})",
         "downloaded": format_size(report.bytes_downloaded),
         "requests": str(report.requests),
-        "took": f"{report.duration_s:.2f} s",
+        "took": _took(report.duration_s, report.bytes_written),
     }
     story.figures(rows, report.to_dict())
 
@@ -212,7 +220,7 @@ def _compare(story: _Story, place: DemoDirectory) -> None:
     differences = compare_trees(place.workspace, place.second)
     entries = sum(1 for _ in walk(place.second))
     for line in differences[:20]:
-        story.say(f"{_INDENT}  {line}")
+        story.say(f"{_INDENT}  {printable(line)}")
     if differences:
         raise Internal(f"the restored tree differs in {len(differences)} places", operation="demo")
     rows = {

@@ -70,13 +70,9 @@ def _open(url: str, *, create: bool, numeric_ids: bool) -> Workspace:
 
     try:
         return Workspace.open(url, create=create, numeric_ids=numeric_ids)
-    except NotFound as error:
+    except NotFound:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise NotFound(
-                f"{error}; add --create to make a new repository there",
-                operation=error.operation,
-                path=error.path,
-            ) from None
+            raise
         click.confirm(f"There is no repository at {printable(url)}. Make one?", abort=True, err=True)
         return Workspace.open(url, create=True, numeric_ids=numeric_ids)
 
