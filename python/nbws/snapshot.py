@@ -54,7 +54,7 @@ class Snapshot(Report):
 
 
 _LATEST = re.compile(r"latest(?:~(\d{1,9}))?", re.ASCII)
-_ID = re.compile(r"[0-9a-f]{1,32}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{4,32}", re.ASCII)
 
 
 def select(snapshots: Sequence[Snapshot], selector: str | datetime) -> Snapshot:
@@ -85,7 +85,7 @@ def select(snapshots: Sequence[Snapshot], selector: str | datetime) -> Snapshot:
     if is_time(selector):
         return _at(snapshots, datetime.fromisoformat(selector))
     raise InvalidInput(
-        f"{selector!r} names no snapshot: give an id, a prefix of one, latest, latest~2 or a time such as "
+        f"{selector!r} names no snapshot: give an id, at least 4 digits of one, latest, latest~2 or a time such as "
         "2026-11-22T18:00",
         operation="find snapshot",
         path=selector,

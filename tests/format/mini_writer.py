@@ -89,6 +89,7 @@ class Node:
     flags: int = 0
     size: int = 0
     reason: int = 1
+    owner: tuple[int, int] = (1_000, 1_000)
 
 
 def join(runs: list[Run]) -> list[Run]:
@@ -144,8 +145,8 @@ def encode_entry(node: Node, previous: bytes, size: int, content: bytes) -> byte
             prefixed(node.path[shared:]),
             bytes((node.kind, flags)),
             varint(node.mode),
-            varint(1_000),
-            varint(1_000),
+            varint(node.owner[0]),
+            varint(node.owner[1]),
             zigzag(node.mtime[0]),
             varint(node.mtime[1]),
             varint(len(node.xattrs)) + pairs if node.xattrs else b"",

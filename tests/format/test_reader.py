@@ -9,11 +9,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
+from canonical import check_encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mini_writer import (
@@ -29,6 +30,9 @@ from mini_writer import (
     varint,
 )
 from nbws import reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHECKS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -125,6 +129,7 @@ def test_restores_what_was_saved(first: list[Node], second: list[Node], rebuild:
         for record in log.snapshots():
             root = repository.snapshot(repository.resolve(str(record.body["snapshot"])))
             repository.check_against_record(root, record)
+            check_encoding(repository, root)
             assert root.tree_root.hex() == record.body["tree_root"]
 
 
@@ -176,6 +181,8 @@ def test_sample(sample: tuple[Path, list[Node]], tmp_path: Path) -> None:
     restored = restore(store, tmp_path / "out")
     compare(tmp_path / "out", nodes)
     assert restored.files == 9
+    repository = reader.Repository(store)
+    check_encoding(repository, repository.snapshot(repository.resolve("latest")))
     assert len(snapshots_of(store)) == 3
     assert [warning for warning in restored.warnings if "later" in warning]
     if os.listxattr(tmp_path / "out" / "tagged"):
@@ -313,6 +320,17 @@ def test_long_zero_ranges_stay_holes(tmp_path: Path) -> None:
         assert stream.read(70_004) == b"end" + bytes(70_000) + b"!"
 
 
+def test_extreme_times(tmp_path: Path) -> None:
+    """The file system may clamp a time, but no time is an error."""
+    nodes = [
+        Node(b"a", mtime=(-(2**63), 0)),
+        Node(b"b", mtime=(2**63 - 1, 999_999_999)),
+        Node(b"c", SYMLINK, target=b"x"),
+    ]
+    MiniRepository(tmp_path / "store").save(nodes)
+    assert restore(tmp_path / "store", tmp_path / "out").files == 3
+
+
 def test_deep_paths_beyond_path_max(tmp_path: Path) -> None:
     paths = [b"/".join([b"d" * 200] * depth) for depth in range(1, 31)]
     nodes = [*(Node(path, DIRECTORY, 0o755) for path in paths), Node(paths[-1] + b"/f", plain=b"deep")]
@@ -333,6 +351,7 @@ def test_level_one_tree(tmp_path: Path) -> None:
     root = repository.snapshot(repository.resolve("latest"))
     assert root.level == 1
     repository.check_tree(root)
+    check_encoding(repository, root)
     assert sum(1 for _ in repository.entries(root)) == 1_100
 
 

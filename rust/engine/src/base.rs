@@ -22,25 +22,32 @@ use std::sync::Arc;
 /// Requests in flight while small metadata is read.
 const CONCURRENCY: usize = 8;
 /// Metadata lies close together in the last pack of a save: reading a gap is cheaper than another request.
-const METADATA_RANGES: RangeLimits = RangeLimits { range_bytes: 8 << 20, gap_bytes: 256 << 10 };
+const METADATA_RANGES: RangeLimits = RangeLimits {
+    range_bytes: 8 << 20,
+    gap_bytes: 256 << 10,
+};
 
 /// The newest record, asking the store: from what `known` says onwards (`docs/consistency.md`).
-pub(crate) async fn newest(access: &Access, known: Option<(u64, &str)>) -> Result<Option<LogHead>> {
-    let known = match known {
-        Some((seq, text)) => Some(LogHead::from_known(seq, text.as_bytes())?),
-        None => None,
-    };
-    find_head(&*access.store, access.inner.repository(), known, access.inner.options.floor).await
+pub(crate) async fn newest(access: &Access, known: Option<&LogHead>) -> Result<Option<LogHead>> {
+    find_head(
+        &*access.store,
+        access.inner.repository(),
+        known,
+        access.inner.options.floor,
+    )
+    .await
 }
 
 /// The newest record as far as a save needs it: an open writer trusts what it saw last, because its append finds out.
-pub(crate) async fn newest_for_save(access: &Access, target: &mut Target) -> Result<Option<LogHead>> {
-    if target.is_open
-        && let Some((seq, text)) = target.known_head()
-    {
-        return Ok(Some(LogHead::from_known(seq, text.as_bytes())?));
+pub(crate) async fn newest_for_save(
+    access: &Access,
+    target: &mut Target,
+) -> Result<Option<LogHead>> {
+    let known = target.known_head();
+    if target.is_open && known.is_some() {
+        return Ok(known);
     }
-    let head = newest(access, target.known_head()).await?;
+    let head = newest(access, known.as_ref()).await?;
     if let Some(head) = &head {
         target.set_head(&head.bytes);
     }
@@ -57,20 +64,37 @@ pub(crate) async fn frame(
     if let Some(bytes) = access.inner.memory().frames.get(&place.hash) {
         return Ok(Arc::clone(bytes));
     }
-    let limit = if kind == FrameKind::IndexPart { MAX_INDEX_PART_BYTES } else { MAX_ATTACHMENT_BYTES };
+    let limit = if kind == FrameKind::IndexPart {
+        MAX_INDEX_PART_BYTES
+    } else {
+        MAX_ATTACHMENT_BYTES
+    };
     if place.plain as usize > limit {
-        return Err(Error::corrupt("read frame", "is larger than its kind may be").at(place.object.to_string()));
+        return Err(
+            Error::corrupt("read frame", "is larger than its kind may be")
+                .at(place.object.to_string()),
+        );
     }
-    if let Some(bytes) = folder.map(|f| f.load_index_part(place.hash)).transpose()?.flatten() {
+    if let Some(bytes) = folder
+        .map(|f| f.load_index_part(place.hash))
+        .transpose()?
+        .flatten()
+    {
         return Ok(remember(access, place.hash, kind, bytes));
     }
     let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.length);
-    let stored = access.store.get_range(&place.object.to_string(), range).await?;
+    let stored = access
+        .store
+        .get_range(&place.object.to_string(), range)
+        .await?;
     let mut plain = Vec::new();
     let decoded = FrameDecoder::new()?.decode(&stored, kind, place.plain, &mut plain);
     decoded.map_err(|e| e.at(place.object.to_string()))?;
     if FrameHash::of(&plain) != place.hash {
-        return Err(Error::corrupt("read frame", "bytes are not the ones that were written").at(place.object.to_string()));
+        return Err(
+            Error::corrupt("read frame", "bytes are not the ones that were written")
+                .at(place.object.to_string()),
+        );
     }
     if let Some(folder) = folder {
         folder.store_index_part(place.hash, &plain)?;
@@ -92,15 +116,25 @@ fn remember(access: &Access, hash: FrameHash, kind: FrameKind, bytes: Vec<u8>) -
 }
 
 /// The index root that `record` refers to; empty before the first save.
-pub(crate) async fn index_root(access: &Access, folder: Option<&StateFolder>, record: Option<&Record>) -> Result<IndexRoot> {
+pub(crate) async fn index_root(
+    access: &Access,
+    folder: Option<&StateFolder>,
+    record: Option<&Record>,
+) -> Result<IndexRoot> {
     match record.and_then(|r| r.index.as_ref()) {
         None => Ok(IndexRoot { parts: Vec::new() }),
-        Some(place) => IndexRoot::decode(&frame(access, folder, place, FrameKind::IndexRoot).await?),
+        Some(place) => {
+            IndexRoot::decode(&frame(access, folder, place, FrameKind::IndexRoot).await?)
+        }
     }
 }
 
 /// The whole index: at most one request per part that is not known here.
-pub(crate) async fn index(access: &Access, folder: Option<&StateFolder>, root: &IndexRoot) -> Result<Index> {
+pub(crate) async fn index(
+    access: &Access,
+    folder: Option<&StateFolder>,
+    root: &IndexRoot,
+) -> Result<Index> {
     let parts = stream::iter(root.parts.iter().map(|part| async move {
         if let Some(known) = access.inner.memory().parts.get(&part.hash) {
             return Ok(Arc::clone(known));
@@ -121,7 +155,12 @@ pub(crate) async fn index(access: &Access, folder: Option<&StateFolder>, root: &
     .try_collect::<Vec<_>>()
     .await?;
     let mut memory = access.inner.memory();
-    memory.parts = root.parts.iter().map(|p| p.hash).zip(parts.iter().cloned()).collect();
+    memory.parts = root
+        .parts
+        .iter()
+        .map(|p| p.hash)
+        .zip(parts.iter().cloned())
+        .collect();
     drop(memory);
     if let Some(folder) = folder {
         folder.retain_index_parts(&root.parts.iter().map(|p| p.hash).collect::<Vec<_>>());
@@ -130,7 +169,11 @@ pub(crate) async fn index(access: &Access, folder: Option<&StateFolder>, root: &
 }
 
 /// The snapshot root at `place`; when the place is gone (its pack was repacked), the index finds the chunk.
-pub(crate) async fn snapshot_root(access: &Access, place: &Place, index: Option<&Index>) -> Result<SnapshotRoot> {
+pub(crate) async fn snapshot_root(
+    access: &Access,
+    place: &Place,
+    index: Option<&Index>,
+) -> Result<SnapshotRoot> {
     let bytes = match frame(access, None, place, FrameKind::Chunks).await {
         Ok(bytes) => bytes.to_vec(),
         Err(e) if e.kind() == ErrorKind::NotFound => match index {
@@ -143,18 +186,28 @@ pub(crate) async fn snapshot_root(access: &Access, place: &Place, index: Option<
 }
 
 fn single(mut chunks: Vec<Vec<u8>>) -> Result<Vec<u8>> {
-    chunks.pop().ok_or_else(|| Error::internal("read chunk", "nothing came back"))
+    chunks
+        .pop()
+        .ok_or_else(|| Error::internal("read chunk", "nothing came back"))
 }
 
 /// The encoded segments of the tree under `root`, in order.
-pub(crate) async fn segments(access: &Access, index: &Index, root: &SnapshotRoot) -> Result<Vec<Vec<u8>>> {
+pub(crate) async fn segments(
+    access: &Access,
+    index: &Index,
+    root: &SnapshotRoot,
+) -> Result<Vec<Vec<u8>>> {
     let refs = segment_refs(access, index, root).await?;
     let ids: Vec<ChunkId> = refs.iter().map(|r| r.id).collect();
     chunks(access, index, &ids).await
 }
 
 /// The references to all segments of the tree under `root`.
-pub(crate) async fn segment_refs(access: &Access, index: &Index, root: &SnapshotRoot) -> Result<Vec<SegmentRef>> {
+pub(crate) async fn segment_refs(
+    access: &Access,
+    index: &Index,
+    root: &SnapshotRoot,
+) -> Result<Vec<SegmentRef>> {
     if root.level == 0 {
         return Ok(root.refs.clone());
     }
@@ -167,24 +220,47 @@ pub(crate) async fn segment_refs(access: &Access, index: &Index, root: &Snapshot
 }
 
 /// The plain bytes of `ids`, in that order, each verified. Neighbours share a request.
-pub(crate) async fn chunks(access: &Access, index: &Index, ids: &[ChunkId]) -> Result<Vec<Vec<u8>>> {
+pub(crate) async fn chunks(
+    access: &Access,
+    index: &Index,
+    ids: &[ChunkId],
+) -> Result<Vec<Vec<u8>>> {
     let mut needs = Vec::with_capacity(ids.len());
     for (i, id) in ids.iter().enumerate() {
         let location = index.lookup(id).ok_or_else(|| missing_chunk(id))?;
-        needs.push(Need { id: *id, location, file: i as u32, file_offset: 0, count: 1 });
+        needs.push(Need {
+            id: *id,
+            location,
+            file: i as u32,
+            file_offset: 0,
+            count: 1,
+        });
     }
     let fetches = plan_fetches(&mut needs, METADATA_RANGES);
     let mut out = vec![Vec::new(); ids.len()];
-    let mut ranges = stream::iter(fetches.iter().map(|fetch| fetch_range(&*access.store, fetch))).buffered(CONCURRENCY);
+    let mut ranges = stream::iter(
+        fetches
+            .iter()
+            .map(|fetch| fetch_range(&*access.store, fetch)),
+    )
+    .buffered(CONCURRENCY);
     let mut decoder = FrameDecoder::new()?;
     for fetch in &fetches {
         access.cancel.check()?;
-        let Some(bytes) = ranges.next().await else { break };
+        let Some(bytes) = ranges.next().await else {
+            break;
+        };
         let bytes = bytes?;
-        for_each_chunk(&mut decoder, &bytes, fetch.start, &needs[fetch.needs.clone()], |need, chunk| {
-            out[need.file as usize] = chunk.to_vec();
-            Ok(())
-        })
+        for_each_chunk(
+            &mut decoder,
+            &bytes,
+            fetch.start,
+            &needs[fetch.needs.clone()],
+            |need, chunk| {
+                out[need.file as usize] = chunk.to_vec();
+                Ok(())
+            },
+        )
         .map_err(|e| at_pack(e, fetch))?;
     }
     Ok(out)
@@ -196,13 +272,19 @@ pub(crate) fn missing_chunk(id: &ChunkId) -> Error {
 
 /// Names the pack in an error about its bytes.
 pub(crate) fn at_pack(error: Error, fetch: &Fetch) -> Error {
-    if error.subject().is_empty() { error.at(ContainerKey::pack(fetch.pack).to_string()) } else { error }
+    if error.subject().is_empty() {
+        error.at(ContainerKey::pack(fetch.pack).to_string())
+    } else {
+        error
+    }
 }
 
 /// Reads one range of a pack.
 pub(crate) async fn fetch_range(store: &dyn Store, fetch: &Fetch) -> Result<bytes::Bytes> {
     let range: Range<u64> = u64::from(fetch.start)..u64::from(fetch.end);
-    store.get_range(&ContainerKey::pack(fetch.pack).to_string(), range).await
+    store
+        .get_range(&ContainerKey::pack(fetch.pack).to_string(), range)
+        .await
 }
 
 /// Decodes the frames in `bytes` (which start at `start` of the pack) and hands each need its verified chunk. `needs` are
@@ -234,7 +316,10 @@ pub(crate) fn for_each_chunk(
             .ok_or_else(|| Error::corrupt("read pack", "a chunk reaches past its frame"))?;
         if verified != Some((at.chunk_offset, need.id)) {
             if ChunkId::of(chunk) != need.id {
-                return Err(Error::corrupt("read pack", format!("chunk {} has other bytes", need.id)));
+                return Err(Error::corrupt(
+                    "read pack",
+                    format!("chunk {} has other bytes", need.id),
+                ));
             }
             verified = Some((at.chunk_offset, need.id));
         }

@@ -23,9 +23,13 @@ impl Resources {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
             .clamp(1, 64);
         let memory_bytes = memory_bytes.unwrap_or_else(|| {
-            (crate::local::memory_limit_bytes().unwrap_or(u64::MAX) / 8).clamp(64 * MIB, 256 * MIB)
+            (crate::local::cache::memory_limit_bytes().unwrap_or(u64::MAX) / 8)
+                .clamp(64 * MIB, 256 * MIB)
         });
-        Resources { threads, memory_bytes: memory_bytes.max(16 * MIB) }
+        Resources {
+            threads,
+            memory_bytes: memory_bytes.max(16 * MIB),
+        }
     }
 
     /// Size at which a pack is sealed: an eighth of the budget, 8 to 32 MiB.
@@ -43,7 +47,11 @@ pub(crate) struct ByteBudget {
 
 impl ByteBudget {
     pub(crate) fn new(limit: u64) -> Self {
-        ByteBudget { limit, used: Mutex::new(0), freed: Condvar::new() }
+        ByteBudget {
+            limit,
+            used: Mutex::new(0),
+            freed: Condvar::new(),
+        }
     }
 
     /// Waits until `bytes` fit; fails when cancelled.

@@ -70,13 +70,21 @@ pub(crate) struct RateLimit {
 impl RateLimit {
     /// `None` does not limit.
     pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
-        RateLimit { bytes_per_second, start: Instant::now(), sent: std::sync::atomic::AtomicU64::new(0) }
+        RateLimit {
+            bytes_per_second,
+            start: Instant::now(),
+            sent: std::sync::atomic::AtomicU64::new(0),
+        }
     }
 
     /// Waits until `bytes` more may be sent.
     pub(crate) async fn wait(&self, bytes: u64) {
-        let Some(rate) = self.bytes_per_second else { return };
-        let before = self.sent.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        let Some(rate) = self.bytes_per_second else {
+            return;
+        };
+        let before = self
+            .sent
+            .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
         let due = Duration::from_secs_f64(before as f64 / rate.max(1) as f64);
         tokio::time::sleep(due.saturating_sub(self.start.elapsed())).await;
     }

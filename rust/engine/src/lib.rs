@@ -1,9 +1,24 @@
 //! The working part of nbws: I/O and the order of events; one verb, one file.
 
+mod base;
+mod browse;
+mod budget;
 pub mod cancel;
-pub mod clock;
-#[allow(dead_code)]
+mod check;
+mod clock;
 mod local;
-#[allow(dead_code)]
 mod log;
+pub mod options;
+pub mod progress;
+mod random;
+pub mod report;
+mod resolve;
+mod restore;
+mod save;
+mod session;
 pub mod store;
+mod usage;
+mod workspace;
+
+pub use nbws_core::{Error, ErrorKind, Result};
+pub use workspace::Workspace;

@@ -46,7 +46,12 @@ impl Meter {
             sink,
             files_done: AtomicU64::new(0),
             bytes_done: AtomicU64::new(0),
-            shared: Mutex::new(Shared { phase: "scan", files_total: 0, bytes_total: 0, last: None }),
+            shared: Mutex::new(Shared {
+                phase: "scan",
+                files_total: 0,
+                bytes_total: 0,
+                last: None,
+            }),
         }
     }
 
@@ -55,7 +60,12 @@ impl Meter {
         self.files_done.store(0, Ordering::Relaxed);
         self.bytes_done.store(0, Ordering::Relaxed);
         if let Ok(mut shared) = self.shared.lock() {
-            *shared = Shared { phase, files_total, bytes_total, last: None };
+            *shared = Shared {
+                phase,
+                files_total,
+                bytes_total,
+                last: None,
+            };
             self.tell(&mut shared);
         }
     }

@@ -3,7 +3,7 @@
 use crate::log::{LogHead, read_from};
 use crate::workspace::Access;
 use nbws_core::ledger::Log;
-use nbws_core::record::{Head, Record};
+use nbws_core::record::Head;
 use nbws_core::{Error, ErrorKind, Result};
 
 /// A snapshot that was named.
@@ -18,7 +18,15 @@ pub(crate) struct Resolved {
 pub(crate) async fn whole_log(access: &Access, newest: Option<&LogHead>) -> Result<Log> {
     let records = match newest {
         None => Vec::new(),
-        Some(head) => read_from(&*access.store, access.inner.repository(), 1, head.record.seq).await?,
+        Some(head) => {
+            read_from(
+                &*access.store,
+                access.inner.repository(),
+                1,
+                head.record.seq,
+            )
+            .await?
+        }
     };
     Log::fold(records)
 }
@@ -26,37 +34,72 @@ pub(crate) async fn whole_log(access: &Access, newest: Option<&LogHead>) -> Resu
 /// Finds `name`: `latest`, `latest~N`, a full id, or a unique prefix of an id of at least 4 digits; rescues by id too.
 ///
 /// `latest` needs no request beyond the newest record. `NotFound` if nothing matches, `InvalidInput` if several do.
-pub(crate) async fn resolve(access: &Access, newest: Option<&LogHead>, name: &str) -> Result<Resolved> {
+pub(crate) async fn resolve(
+    access: &Access,
+    newest: Option<&LogHead>,
+    name: &str,
+) -> Result<Resolved> {
     let head = newest.and_then(|h| h.record.head);
     let Some(head) = head else {
-        return Err(Error::new(ErrorKind::NotFound, "find snapshot", "the repository holds no snapshot yet").at(name));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "find snapshot",
+            "the repository holds no snapshot yet",
+        )
+        .at(name));
     };
     if name == "latest" || name == "latest~0" || name == head.snapshot.to_hex() {
-        return Ok(Resolved { head, is_head: true });
+        return Ok(Resolved {
+            head,
+            is_head: true,
+        });
     }
     let log = whole_log(access, newest).await?;
-    let snapshots: Vec<Head> = log.snapshots(None).iter().filter_map(|s| s.record.head).collect();
+    let snapshots: Vec<Head> = log
+        .snapshots(None)
+        .iter()
+        .filter_map(|s| s.record.head)
+        .collect();
     let found = if let Some(back) = name.strip_prefix("latest~") {
         back_from_latest(&snapshots, name, back)?
     } else {
         let rescues = log.rescues();
-        let rescues = rescues.iter().map(|r| Head { root: r.body.root, snapshot: r.body.snapshot });
+        let rescues = rescues.iter().map(|r| Head {
+            root: r.body.root,
+            snapshot: r.body.snapshot,
+        });
         by_prefix(snapshots.iter().copied().chain(rescues), name)?
     };
-    Ok(Resolved { head: found, is_head: found.snapshot == head.snapshot })
+    Ok(Resolved {
+        head: found,
+        is_head: found.snapshot == head.snapshot,
+    })
 }
 
 fn back_from_latest(snapshots: &[Head], name: &str, back: &str) -> Result<Head> {
     let back: usize = back.parse().map_err(|_| {
-        Error::new(ErrorKind::InvalidInput, "find snapshot", "after latest~ comes a number, as in latest~2").at(name)
+        Error::new(
+            ErrorKind::InvalidInput,
+            "find snapshot",
+            "after latest~ comes a number, as in latest~2",
+        )
+        .at(name)
     })?;
     snapshots.iter().rev().nth(back).copied().ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "find snapshot", format!("there are only {} snapshots", snapshots.len())).at(name)
+        Error::new(
+            ErrorKind::NotFound,
+            "find snapshot",
+            format!("there are only {} snapshots", snapshots.len()),
+        )
+        .at(name)
     })
 }
 
 fn by_prefix(all: impl Iterator<Item = Head>, name: &str) -> Result<Head> {
-    let is_prefix = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
+    let is_prefix = name.len() >= 4
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
     if !is_prefix {
         return Err(Error::new(
             ErrorKind::InvalidInput,
@@ -65,22 +108,21 @@ fn by_prefix(all: impl Iterator<Item = Head>, name: &str) -> Result<Head> {
         )
         .at(name));
     }
-    let matching: Vec<Head> = all.filter(|h| h.snapshot.to_hex().starts_with(name)).collect();
+    let matching: Vec<Head> = all
+        .filter(|h| h.snapshot.to_hex().starts_with(name))
+        .collect();
     match matching.as_slice() {
         [one] => Ok(*one),
-        [] => Err(Error::new(ErrorKind::NotFound, "find snapshot", "no snapshot or rescue has this id").at(name)),
+        [] => Err(Error::new(
+            ErrorKind::NotFound,
+            "find snapshot",
+            "no snapshot or rescue has this id",
+        )
+        .at(name)),
         several => {
             let ids: Vec<String> = several.iter().map(|h| h.snapshot.to_hex()).collect();
             let text = format!("is the beginning of several ids: {}", ids.join(", "));
             Err(Error::new(ErrorKind::InvalidInput, "find snapshot", text).at(name))
         }
-    }
-}
-
-/// The record that brought the workspace head, if the newest record is not it.
-pub(crate) fn snapshot_record(record: &Record) -> Option<&nbws_core::record::SnapshotBody> {
-    match &record.body {
-        nbws_core::record::Body::Snapshot(body) => Some(body),
-        _ => None,
     }
 }

@@ -5,11 +5,14 @@
 
 use crate::cancel::CancelToken;
 use crate::clock::Deadline;
-use crate::local::cache::{KnownTree, Session, StateFolder, StatePlace, boot_id, choose_state_place};
-use crate::local::lock::{DirectoryLock, lock_directory};
 use crate::local::Root;
-use crate::log::{Appended, append};
+use crate::local::cache::{
+    KnownTree, Session, StateFolder, StatePlace, boot_id, choose_state_place,
+};
+use crate::local::lock::{DirectoryLock, lock_directory};
+use crate::log::{Appended, LogHead, append};
 use crate::workspace::{Access, Inner, Remembered};
+use bytes::Bytes;
 use nbws_core::id::{SnapshotId, WriterId};
 use nbws_core::record::{Body, Record};
 use nbws_core::{Error, ErrorKind, Result, path};
@@ -46,18 +49,25 @@ impl Target {
         let path = crate::local::real_path(&path)?;
         let lock = lock_directory(&path, cancel)?;
         let root = Root::open(&path)?;
-        let StatePlace { root: state_root, notice } = choose_state_place(inner.options.state_dir.as_deref(), &path);
+        let StatePlace {
+            root: state_root,
+            notice,
+        } = choose_state_place(inner.options.state_dir.as_deref(), &path);
         let folder = state_root.map(|state| StateFolder::new(&state, inner.repository(), &path));
         let remembered = inner.memory().targets.get(&path).cloned();
         let stored = match &folder {
-            Some(folder) => folder.load_session()?.filter(|s| s.repository == inner.repository()),
+            Some(folder) => folder
+                .load_session()?
+                .filter(|s| s.repository == inner.repository()),
             None => remembered.as_ref().map(|r| r.session.clone()),
         };
         let session = match stored {
             Some(session) => session,
             None => Session::new(inner.repository(), WriterId(crate::random::bytes()?)),
         };
-        let is_open = remembered.as_ref().is_some_and(|r| r.session.head.is_some() && session.head.is_some());
+        let is_open = remembered
+            .as_ref()
+            .is_some_and(|r| r.session.head.is_some() && session.head.is_some());
         let is_half_restored = root.stat(path::RESTORING)?.is_some();
         let mut target = Target {
             path,
@@ -76,7 +86,9 @@ impl Target {
     }
 
     fn load_tree(&mut self, remembered: Option<Remembered>) -> Result<()> {
-        let Some(base) = self.session.base else { return Ok(()) };
+        let Some(base) = self.session.base else {
+            return Ok(());
+        };
         if let Some((id, tree)) = remembered.and_then(|r| r.tree)
             && id == base
         {
@@ -94,12 +106,17 @@ impl Target {
         let same_boot = self.session.boot == boot;
         let is_known = self.session.inode != 0;
         let replaced = is_known
-            && (self.session.inode != identity.ino || same_boot && self.session.device != identity.dev);
+            && (self.session.inode != identity.ino
+                || same_boot && self.session.device != identity.dev);
         if replaced {
-            self.notices.push("the directory was replaced since it was last saved or restored".to_owned());
+            self.notices
+                .push("the directory was replaced since it was last saved or restored".to_owned());
             self.session.proof = None;
             self.tree = None;
-        } else if is_known && !same_boot && (!self.session.synced || self.session.device != identity.dev) {
+        } else if is_known
+            && !same_boot
+            && (!self.session.synced || self.session.device != identity.dev)
+        {
             self.distrust_keys();
         }
         self.session.inode = identity.ino;
@@ -110,16 +127,22 @@ impl Target {
 
     fn distrust_keys(&mut self) {
         if let Some((id, tree)) = self.tree.take() {
-            let tree = KnownTree { keys: Vec::new(), ..(*tree).clone() };
+            let tree = KnownTree {
+                keys: Vec::new(),
+                ..(*tree).clone()
+            };
             self.tree = Some((id, Arc::new(tree)));
         }
     }
 
     /// The newest record that is known here.
-    pub(crate) fn known_head(&self) -> Option<(u64, &str)> {
+    pub(crate) fn known_head(&self) -> Option<LogHead> {
         let text = self.session.head.as_deref()?;
         let record = Record::decode(text.as_bytes()).ok()?;
-        Some((record.seq, text))
+        Some(LogHead {
+            record,
+            bytes: Bytes::copy_from_slice(text.as_bytes()),
+        })
     }
 
     /// Notes the newest record.
@@ -132,14 +155,22 @@ impl Target {
         if let Some(folder) = &self.folder {
             folder.store_session(&self.session)?;
         }
-        let remembered = Remembered { session: self.session.clone(), tree: self.tree.clone() };
+        let remembered = Remembered {
+            session: self.session.clone(),
+            tree: self.tree.clone(),
+        };
         inner.memory().targets.insert(self.path.clone(), remembered);
         Ok(())
     }
 
     /// Notes that the target now holds `tree`, the tree of `snapshot`. Tree first, session second: a crash between the two
     /// leaves a tree that the session does not name, which is not used.
-    pub(crate) fn store_tree(&mut self, inner: &Inner, snapshot: SnapshotId, tree: KnownTree) -> Result<()> {
+    pub(crate) fn store_tree(
+        &mut self,
+        inner: &Inner,
+        snapshot: SnapshotId,
+        tree: KnownTree,
+    ) -> Result<()> {
         if let Some(folder) = &self.folder {
             folder.store_tree(snapshot, &tree)?;
         }
@@ -150,17 +181,29 @@ impl Target {
 
     /// Decides the fate of a record that an earlier save left open, by sending the same bytes again.
     pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<()> {
-        let Some(text) = self.session.pending.clone() else { return Ok(()) };
+        let Some(text) = self.session.pending.clone() else {
+            return Ok(());
+        };
         let record = Record::decode(text.as_bytes())?;
         let deadline = Deadline::after(COMMIT_PATIENCE);
-        match append(&*access.store, &record, text.as_bytes(), deadline, &access.cancel).await? {
+        match append(
+            &*access.store,
+            &record,
+            &Bytes::copy_from_slice(text.as_bytes()),
+            deadline,
+        )
+        .await?
+        {
             Appended::Acknowledged => {
                 self.set_head(text.as_bytes());
                 if let Body::Snapshot(body) = &record.body {
                     self.session.proof = Some(body.snapshot);
                     self.session.proof_root = Some(body.tree_root);
                 }
-                self.notices.push(format!("record {}, whose fate was not known, is committed", record.seq));
+                self.notices.push(format!(
+                    "record {}, whose fate was not known, is committed",
+                    record.seq
+                ));
             }
             Appended::Lost { .. } => {
                 self.notices.push(format!(
@@ -179,12 +222,19 @@ impl Target {
     pub(crate) fn check_may_write(&self, head: Option<&Record>, take_over: bool) -> Result<()> {
         use nbws_core::state::State;
         let Some(head) = head else { return Ok(()) };
-        let is_live = matches!(head.state, State::Starting | State::Running | State::Stopping | State::Restarting);
+        let is_live = matches!(
+            head.state,
+            State::Starting | State::Running | State::Stopping | State::Restarting
+        );
         if is_live && head.writer != self.session.writer && !take_over {
             return Err(Error::new(
                 ErrorKind::InvalidState,
                 "save",
-                format!("the notebook is {} elsewhere (writer {}); stop it there, or take over", head.state.name(), head.writer),
+                format!(
+                    "the notebook is {} elsewhere (writer {}); stop it there, or take over",
+                    head.state.name(),
+                    head.writer
+                ),
             ));
         }
         Ok(())

@@ -86,7 +86,9 @@ impl Workspace {
     pub async fn with_store(store: Arc<dyn Store>, options: OpenOptions) -> Result<Workspace> {
         let bytes = match store.get(key::FORMAT).await {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound && options.create => create(&*store, options.numeric_ids).await?,
+            Err(e) if e.kind() == ErrorKind::NotFound && options.create => {
+                create(&*store, options.numeric_ids).await?
+            }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Err(Error::new(
                     ErrorKind::NotFound,
@@ -99,7 +101,12 @@ impl Workspace {
             Err(e) => return Err(e),
         };
         let format = Format::decode(&bytes)?;
-        Ok(Workspace(Arc::new(Inner { store, format, options, memory: Mutex::default() })))
+        Ok(Workspace(Arc::new(Inner {
+            store,
+            format,
+            options,
+            memory: Mutex::default(),
+        })))
     }
 
     /// The repository id, 32 hex digits.

@@ -4,7 +4,9 @@
 //! [`SIGNAL_POLL`], hands progress to the caller's function, and never returns before a verb that writes has ended.
 
 use crate::errors;
-use nbws_engine::{CancelToken, Error, ErrorKind, Progress, ProgressSink};
+use nbws_engine::cancel::CancelToken;
+use nbws_engine::progress::{Progress, ProgressSink};
+use nbws_engine::{Error, ErrorKind};
 use pyo3::types::PyAnyMethods;
 use pyo3::{Bound, PyAny, PyErr, PyResult, Python};
 use std::future::Future;

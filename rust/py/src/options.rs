@@ -1,8 +1,7 @@
 //! Options of a verb from a Python dict. A key that no verb knows is a bug of the caller in this package.
 
-use nbws_engine::{
-    CheckOptions, Delete, Error, ErrorKind, Level, OpenOptions, RestoreOptions, SaveOptions,
-};
+use nbws_engine::options::{CheckOptions, Delete, Level, OpenOptions, RestoreOptions, SaveOptions};
+use nbws_engine::{Error, ErrorKind};
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
 use pyo3::types::{PyAnyMethods, PyBytes, PyBytesMethods, PyDict, PyDictMethods, PyListMethods};

@@ -2,7 +2,7 @@
 //!
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
-use nbws_engine::{
+use nbws_engine::report::{
     CheckReport, Damage, OmitReason, Omitted, Requests, RestoreReport, SaveReport, Skipped,
     SnapshotInfo, UsageReport,
 };

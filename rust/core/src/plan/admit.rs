@@ -15,7 +15,12 @@ pub enum Admission {
 ///
 /// `kept_bytes` are the bytes of entries that are taken over unchanged. Candidates are admitted in the order of worth;
 /// notebooks, code and small files always are.
-pub fn admit(candidates: &[Candidate<'_>], kept_bytes: u64, hard_bytes: Option<u64>, whole: u64) -> Vec<Admission> {
+pub fn admit(
+    candidates: &[Candidate<'_>],
+    kept_bytes: u64,
+    hard_bytes: Option<u64>,
+    whole: u64,
+) -> Vec<Admission> {
     let mut out = vec![Admission::Admit; candidates.len()];
     let Some(limit) = hard_bytes else { return out };
     let mut total = kept_bytes;
@@ -46,14 +51,26 @@ mod tests {
     #[test]
     fn code_goes_in_above_the_limit_and_large_files_do_not() {
         let files = [
-            Candidate { path: b"big.bin", size: 5_000 },
-            Candidate { path: b"a.py", size: 400 },
-            Candidate { path: b"mid.bin", size: 300 },
+            Candidate {
+                path: b"big.bin",
+                size: 5_000,
+            },
+            Candidate {
+                path: b"a.py",
+                size: 400,
+            },
+            Candidate {
+                path: b"mid.bin",
+                size: 300,
+            },
         ];
         use Admission::{Admit, LeaveOut};
         assert_eq!(admit(&files, 0, None, 100), [Admit, Admit, Admit]);
         assert_eq!(admit(&files, 0, Some(1_000), 100), [LeaveOut, Admit, Admit]);
         assert_eq!(admit(&files, 0, Some(10), 100), [LeaveOut, Admit, LeaveOut]);
-        assert_eq!(admit(&files, 400, Some(1_100), 100), [LeaveOut, Admit, Admit]);
+        assert_eq!(
+            admit(&files, 400, Some(1_100), 100),
+            [LeaveOut, Admit, Admit]
+        );
     }
 }

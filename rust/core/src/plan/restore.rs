@@ -51,11 +51,22 @@ pub fn plan_fetches(needs: &mut [Need], limits: RangeLimits) -> Vec<Fetch> {
     }
     needs.sort_by_key(|n| {
         let rank = rank.get(&n.location.pack).copied().unwrap_or(usize::MAX);
-        (rank, n.location.offset, n.location.chunk_offset, n.file, n.file_offset)
+        (
+            rank,
+            n.location.offset,
+            n.location.chunk_offset,
+            n.file,
+            n.file_offset,
+        )
     });
     let mut fetches: Vec<Fetch> = Vec::new();
     for (i, need) in needs.iter().enumerate() {
-        let (start, end) = (need.location.offset, need.location.offset.saturating_add(need.location.stored_len));
+        let (start, end) = (
+            need.location.offset,
+            need.location
+                .offset
+                .saturating_add(need.location.stored_len),
+        );
         if let Some(open) = fetches.last_mut()
             && open.pack == need.location.pack
             && start <= open.end.saturating_add(limits.gap_bytes)
@@ -65,7 +76,12 @@ pub fn plan_fetches(needs: &mut [Need], limits: RangeLimits) -> Vec<Fetch> {
             open.needs.end = i + 1;
             continue;
         }
-        fetches.push(Fetch { pack: need.location.pack, start, end, needs: i..i + 1 });
+        fetches.push(Fetch {
+            pack: need.location.pack,
+            start,
+            end,
+            needs: i..i + 1,
+        });
     }
     fetches
 }
@@ -78,7 +94,10 @@ mod tests {
         Need {
             id: ChunkId([0; 32]),
             location: ChunkLocation {
-                pack: ContainerId { epoch: 1, random: [pack; 16] },
+                pack: ContainerId {
+                    epoch: 1,
+                    random: [pack; 16],
+                },
                 offset,
                 stored_len: len,
                 plain_len: len,
@@ -100,18 +119,42 @@ mod tests {
             need(9, 64, 100, 3),
             need(9, 900_000, 10, 4),
         ];
-        let fetches = plan_fetches(&mut needs, RangeLimits { range_bytes: 1_000, gap_bytes: 50 });
-        let shape: Vec<(u8, u32, u32, usize)> =
-            fetches.iter().map(|f| (f.pack.random[0], f.start, f.end, f.needs.len())).collect();
-        assert_eq!(shape, vec![(9, 64, 264, 3), (9, 900_000, 900_010, 1), (1, 5_000, 5_100, 1)]);
-        assert_eq!(fetches.iter().map(|f| f.needs.len()).sum::<usize>(), needs.len());
+        let fetches = plan_fetches(
+            &mut needs,
+            RangeLimits {
+                range_bytes: 1_000,
+                gap_bytes: 50,
+            },
+        );
+        let shape: Vec<(u8, u32, u32, usize)> = fetches
+            .iter()
+            .map(|f| (f.pack.random[0], f.start, f.end, f.needs.len()))
+            .collect();
+        assert_eq!(
+            shape,
+            vec![
+                (9, 64, 264, 3),
+                (9, 900_000, 900_010, 1),
+                (1, 5_000, 5_100, 1)
+            ]
+        );
+        assert_eq!(
+            fetches.iter().map(|f| f.needs.len()).sum::<usize>(),
+            needs.len()
+        );
     }
 
     #[test]
     fn a_range_stays_within_its_length_unless_one_frame_is_longer() {
         let mut needs: Vec<Need> = (0..10).map(|i| need(1, 64 + i * 400, 400, i)).collect();
         needs.push(need(1, 64 + 4_000, 5_000, 10));
-        let fetches = plan_fetches(&mut needs, RangeLimits { range_bytes: 1_000, gap_bytes: 0 });
+        let fetches = plan_fetches(
+            &mut needs,
+            RangeLimits {
+                range_bytes: 1_000,
+                gap_bytes: 0,
+            },
+        );
         assert_eq!(fetches.len(), 6);
         assert!(fetches[..5].iter().all(|f| f.end - f.start <= 1_000));
     }

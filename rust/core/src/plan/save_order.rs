@@ -144,11 +144,7 @@ mod tests {
         ];
         assert_eq!(
             save_order(&files, 100, 1_000),
-            vec![
-                Unit::Small(vec![2, 4, 1]),
-                Unit::Large(3),
-                Unit::Large(0),
-            ]
+            vec![Unit::Small(vec![2, 4, 1]), Unit::Large(3), Unit::Large(0),]
         );
     }
 

@@ -85,11 +85,19 @@ impl StateFolder {
     /// The folder for `target` under `state_root`; made on the first write.
     pub(crate) fn new(state_root: &Path, repository: RepositoryId, target: &Path) -> Self {
         let name = blake3::hash(target.as_os_str().as_bytes());
-        StateFolder { path: state_root.join(repository.to_hex()).join(to_hex(&name.as_bytes()[..16])) }
+        StateFolder {
+            path: state_root
+                .join(repository.to_hex())
+                .join(to_hex(&name.as_bytes()[..16])),
+        }
     }
 
     fn make(&self, sub: &str) -> Result<PathBuf> {
-        let path = if sub.is_empty() { self.path.clone() } else { self.path.join(sub) };
+        let path = if sub.is_empty() {
+            self.path.clone()
+        } else {
+            self.path.join(sub)
+        };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -135,8 +143,12 @@ impl StateFolder {
 
     /// The session; `None` if there is none or it can't be understood.
     pub(crate) fn load_session(&self) -> Result<Option<Session>> {
-        let Some(bytes) = self.read("", "session.json")? else { return Ok(None) };
-        Ok(serde_json::from_slice::<Session>(&bytes).ok().filter(|s| s.version == VERSION))
+        let Some(bytes) = self.read("", "session.json")? else {
+            return Ok(None);
+        };
+        Ok(serde_json::from_slice::<Session>(&bytes)
+            .ok()
+            .filter(|s| s.version == VERSION))
     }
 
     /// Stores the session; durable when this returns.
@@ -178,8 +190,12 @@ impl StateFolder {
 
     /// The tree, if it is the one of snapshot `id` and undamaged.
     pub(crate) fn load_tree(&self, id: SnapshotId) -> Result<Option<KnownTree>> {
-        let Some(bytes) = self.read("", "tree")? else { return Ok(None) };
-        let Some((content, hash)) = bytes.split_last_chunk::<32>() else { return Ok(None) };
+        let Some(bytes) = self.read("", "tree")? else {
+            return Ok(None);
+        };
+        let Some((content, hash)) = bytes.split_last_chunk::<32>() else {
+            return Ok(None);
+        };
         if blake3::hash(content).as_bytes() != hash {
             return Ok(None);
         }
@@ -188,7 +204,9 @@ impl StateFolder {
 
     /// An index part by the hash of its plain bytes.
     pub(crate) fn load_index_part(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
-        Ok(self.read("index", &hash.to_hex())?.filter(|bytes| FrameHash::of(bytes) == hash))
+        Ok(self
+            .read("index", &hash.to_hex())?
+            .filter(|bytes| FrameHash::of(bytes) == hash))
     }
 
     /// Keeps an index part; not synced, because its hash tells whether it is whole.
@@ -201,9 +219,14 @@ impl StateFolder {
 
     /// Removes index parts that are not in `live`.
     pub(crate) fn retain_index_parts(&self, live: &[FrameHash]) {
-        let Ok(folder) = fs::read_dir(self.path.join("index")) else { return };
+        let Ok(folder) = fs::read_dir(self.path.join("index")) else {
+            return;
+        };
         for file in folder.flatten() {
-            let keep = file.file_name().to_str().is_some_and(|n| live.iter().any(|h| h.to_hex() == n));
+            let keep = file
+                .file_name()
+                .to_str()
+                .is_some_and(|n| live.iter().any(|h| h.to_hex() == n));
             if !keep {
                 // A part that stays behind costs space only.
                 let _ = fs::remove_file(file.path());
@@ -214,17 +237,30 @@ impl StateFolder {
     /// Remembers the directory of a pack that is stored but not committed: `seq` is the log head it was made on.
     pub(crate) fn store_uploaded(&self, pack: ContainerId, seq: u64, part: &[u8]) -> Result<()> {
         let hash = blake3::hash(part);
-        self.write("uploaded", &pack.to_string(), &[&seq.to_le_bytes(), hash.as_bytes(), part], false)
+        self.write(
+            "uploaded",
+            &pack.to_string(),
+            &[&seq.to_le_bytes(), hash.as_bytes(), part],
+            false,
+        )
     }
 
     /// Directories of packs that are stored but not committed, with the log head they were made on.
     pub(crate) fn load_uploaded(&self) -> Vec<(u64, Vec<u8>)> {
-        let Ok(folder) = fs::read_dir(self.path.join("uploaded")) else { return Vec::new() };
+        let Ok(folder) = fs::read_dir(self.path.join("uploaded")) else {
+            return Vec::new();
+        };
         let mut out = Vec::new();
         for file in folder.flatten() {
-            let Ok(bytes) = fs::read(file.path()) else { continue };
-            let Some((seq, rest)) = bytes.split_first_chunk::<8>() else { continue };
-            let Some((hash, part)) = rest.split_first_chunk::<32>() else { continue };
+            let Ok(bytes) = fs::read(file.path()) else {
+                continue;
+            };
+            let Some((seq, rest)) = bytes.split_first_chunk::<8>() else {
+                continue;
+            };
+            let Some((hash, part)) = rest.split_first_chunk::<32>() else {
+                continue;
+            };
             if blake3::hash(part).as_bytes() == hash {
                 out.push((u64::from_le_bytes(*seq), part.to_vec()));
             }
@@ -240,7 +276,10 @@ impl StateFolder {
 
 fn decode_tree(bytes: &[u8], id: SnapshotId) -> Result<Option<KnownTree>> {
     let mut reader = WireReader::new(bytes, "read local state");
-    if reader.array::<8>()? != *TREE_MAGIC || reader.u32()? != VERSION || reader.array::<16>()? != id.0 {
+    if reader.array::<8>()? != *TREE_MAGIC
+        || reader.u32()? != VERSION
+        || reader.array::<16>()? != id.0
+    {
         return Ok(None);
     }
     let saved_here = reader.u8()? != 0;
@@ -265,10 +304,17 @@ fn decode_tree(bytes: &[u8], id: SnapshotId) -> Result<Option<KnownTree>> {
         let ino = reader.u64()?;
         let seconds = reader.u64()? as i64;
         let nanos = reader.u32()?;
-        keys.push(StatKey { ino, ctime: Timestamp { seconds, nanos } });
+        keys.push(StatKey {
+            ino,
+            ctime: Timestamp { seconds, nanos },
+        });
     }
     reader.end()?;
-    Ok(Some(KnownTree { saved_here, segments, keys }))
+    Ok(Some(KnownTree {
+        saved_here,
+        segments,
+        keys,
+    }))
 }
 
 fn local(operation: &'static str, path: &Path, cause: std::io::Error) -> Error {
@@ -287,7 +333,11 @@ pub(crate) struct StatePlace {
 /// Chooses the state directory: `wished`, else `NBWS_STATE`, else `$XDG_STATE_HOME/nbws`, else `~/.local/state/nbws`; never
 /// inside `workspace`, and only where it can be written: otherwise a private directory below the system's temporary one.
 pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> StatePlace {
-    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let preferred = wished
         .map(Path::to_path_buf)
         .or_else(|| variable("NBWS_STATE"))
@@ -295,7 +345,12 @@ pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> Sta
         .or_else(|| variable("HOME").map(|p| p.join(".local/state/nbws")));
     let why = match &preferred {
         Some(path) if is_inside(path, workspace) => "it would lie inside the workspace",
-        Some(path) if usable(path) => return StatePlace { root: preferred, notice: None },
+        Some(path) if usable(path) => {
+            return StatePlace {
+                root: preferred,
+                notice: None,
+            };
+        }
         Some(_) => "it can't be written",
         None => "HOME is not set",
     };
@@ -303,11 +358,16 @@ pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> Sta
     let fallback = std::env::temp_dir().join(format!("nbws-state-{user}"));
     if !is_inside(&fallback, workspace) && usable(&fallback) && is_private(&fallback, user) {
         let notice = format!("local state is kept in {}: {why}", fallback.display());
-        return StatePlace { root: Some(fallback), notice: Some(notice) };
+        return StatePlace {
+            root: Some(fallback),
+            notice: Some(notice),
+        };
     }
     StatePlace {
         root: None,
-        notice: Some(format!("no local state ({why}, and the temporary directory is no better): every file is read again")),
+        notice: Some(format!(
+            "no local state ({why}, and the temporary directory is no better): every file is read again"
+        )),
     }
 }
 
@@ -319,7 +379,11 @@ fn is_inside(path: &Path, workspace: &Path) -> bool {
 }
 
 fn usable(path: &Path) -> bool {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).is_ok()
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .is_ok()
         && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
@@ -329,14 +393,19 @@ fn is_private(path: &Path, user: u32) -> bool {
 
 /// Names the present boot of the machine; empty where the kernel does not say.
 pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|s| s.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// Memory limit of the control group this process runs in, in bytes.
 pub(crate) fn memory_limit_bytes() -> Option<u64> {
-    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+    [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .iter()
+    .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -351,12 +420,24 @@ mod tests {
         let tree = KnownTree {
             saved_here: true,
             segments: vec![vec![1, 2, 3], vec![]],
-            keys: vec![StatKey { ino: 5, ctime: Timestamp { seconds: -1, nanos: 2 } }; 3],
+            keys: vec![
+                StatKey {
+                    ino: 5,
+                    ctime: Timestamp {
+                        seconds: -1,
+                        nanos: 2
+                    }
+                };
+                3
+            ],
         };
         let id = SnapshotId([7; 16]);
         folder.store_tree(id, &tree).unwrap();
         let loaded = folder.load_tree(id).unwrap().unwrap();
-        assert_eq!((loaded.saved_here, &loaded.segments, &loaded.keys), (true, &tree.segments, &tree.keys));
+        assert_eq!(
+            (loaded.saved_here, &loaded.segments, &loaded.keys),
+            (true, &tree.segments, &tree.keys)
+        );
         assert!(folder.load_tree(SnapshotId([8; 16])).unwrap().is_none());
         let file = folder.path.join("tree");
         let mut bytes = fs::read(&file).unwrap();

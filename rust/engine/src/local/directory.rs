@@ -2,7 +2,7 @@
 
 use super::meta::{self, FileKind, Stat};
 use super::order::{Child, Gathered, Listing, compare_contents};
-use super::scan::{RuleProblem, Walk};
+use super::scan::{IgnoreStack, RuleProblem, Walk};
 use super::scanned::{LastOwner, Place, Record};
 use super::{SkipReason, Skipped, errno_text, fault};
 use nbws_core::filter::{self, IgnoreFile, Verdict};
@@ -48,7 +48,7 @@ impl Refusal {
 
 /// What ignore files and tags of the directory itself say of its entries.
 struct LocalRules {
-    ignores: Arc<[Arc<IgnoreFile>]>,
+    ignores: IgnoreStack,
     /// Only the tag is kept.
     tagged: bool,
     /// No rule can match any entry.
@@ -108,8 +108,8 @@ impl<'a> DirectoryReader<'a> {
     pub(super) fn read(
         &mut self,
         fd: BorrowedFd<'_>,
-        above: Arc<[Arc<IgnoreFile>]>,
-    ) -> Result<(Listing, Arc<[Arc<IgnoreFile>]>), Refusal> {
+        above: IgnoreStack,
+    ) -> Result<(Listing, IgnoreStack), Refusal> {
         self.base = self.path.len();
         self.list(fd)?;
         let rules = self.local_rules(fd, above)?;
@@ -146,7 +146,7 @@ impl<'a> DirectoryReader<'a> {
     fn local_rules(
         &mut self,
         fd: BorrowedFd<'_>,
-        above: Arc<[Arc<IgnoreFile>]>,
+        above: IgnoreStack,
     ) -> Result<LocalRules, Refusal> {
         let rules = self.walk.options.rules;
         let mut ignores = above;

@@ -1,6 +1,8 @@
 //! The local tree: the only code that names the file system. All work is relative to one opened root directory.
 
+pub(crate) mod cache;
 mod directory;
+pub(crate) mod lock;
 mod meta;
 mod order;
 mod read;
@@ -24,6 +26,8 @@ use nbws_core::tree::{Timestamp, Xattr};
 use nbws_core::{Error, ErrorKind};
 use rustix::io::Errno;
 use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// A path that exists but is not in the scan, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,3 +131,8 @@ fn fault(operation: &'static str, path: &[u8], errno: Errno) -> Error {
 
 #[cfg(test)]
 mod tests;
+
+/// `path` without links and dots.
+pub(crate) fn real_path(path: &Path) -> nbws_core::Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|e| Error::local("open", path.as_os_str().as_bytes(), e))
+}

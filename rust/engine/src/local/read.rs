@@ -95,7 +95,7 @@ impl OpenFile {
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let at = offset + filled as u64;
+            let at = offset.saturating_add(filled as u64);
             match rustix::io::pread(&self.fd, &mut buffer[filled..], at) {
                 Ok(0) => break,
                 Ok(read) => filled += read,

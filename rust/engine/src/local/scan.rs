@@ -5,7 +5,7 @@
 //! the tree, whatever is swapped under the walk.
 
 use super::meta;
-use super::order::{Gathered, Outcome};
+use super::order::{Gathered, Listing, Outcome};
 use super::scanned::{Owners, Scanned};
 use super::walker::Walker;
 use super::{Root, fault};
@@ -38,6 +38,16 @@ pub(crate) struct RuleProblem {
     pub line: usize,
     /// What is wrong.
     pub reason: String,
+}
+
+impl std::fmt::Display for RuleProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = nbws_core::error::display_path(&self.path);
+        match self.line {
+            0 => write!(f, "{path} is not honoured: {}", self.reason),
+            line => write!(f, "{path}, line {line} is not honoured: {}", self.reason),
+        }
+    }
 }
 
 /// Lists the tree of `root`, sorted by path.
@@ -139,14 +149,17 @@ pub(super) struct DirectoryPlace {
     pub(super) outcome: Outcome,
 }
 
+/// The ignore files above an entry, outermost first; shared by all directories that have the same.
+pub(super) type IgnoreStack = Arc<[Arc<IgnoreFile>]>;
+
 /// A directory to be read.
 pub(super) struct Task {
     /// Its number; the root is 0.
     pub(super) directory: u32,
     /// Its parent, if that is still open.
     pub(super) parent: Option<Arc<Held>>,
-    /// The ignore files above it, outermost first.
-    pub(super) ignores: Arc<[Arc<IgnoreFile>]>,
+    /// The ignore files above it.
+    pub(super) ignores: IgnoreStack,
 }
 
 /// A directory that is open for its waiting sub-directories.
@@ -178,6 +191,30 @@ impl Board {
             }],
             gathered: Gathered::default(),
             failed: None,
+        }
+    }
+
+    /// Numbers the sub-directories of a listing and queues them, the first one last so that it is taken first.
+    pub(super) fn queue(
+        &mut self,
+        directory: u32,
+        listing: &mut Listing,
+        parent: &Option<Arc<Held>>,
+        ignores: &IgnoreStack,
+    ) {
+        for child in listing.children.iter_mut().rev() {
+            child.directory = self.places.len() as u32;
+            let record = &listing.records[child.record as usize];
+            self.places.push(DirectoryPlace {
+                parent: directory,
+                name: record.place.of(&listing.names).into(),
+                outcome: Outcome::Closed,
+            });
+            self.waiting.push(Task {
+                directory: child.directory,
+                parent: parent.clone(),
+                ignores: Arc::clone(ignores),
+            });
         }
     }
 

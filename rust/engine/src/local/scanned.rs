@@ -64,6 +64,16 @@ impl Scanned {
         }
     }
 
+    /// The path of the entry at position `at`.
+    pub(crate) fn path(&self, at: usize) -> &[u8] {
+        self.records[at].place.of(&self.paths)
+    }
+
+    /// What the file system said of the entry at position `at`.
+    pub(crate) fn stat(&self, at: usize) -> Stat {
+        self.records[at].stat(&self.owners)
+    }
+
     /// The entries in order of their paths.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = ScannedEntry<'_>> {
         (0..self.len()).map(|at| self.get(at))

@@ -2,9 +2,8 @@
 
 use super::directory::{DirectoryReader, Refusal};
 use super::order::{Listing, Outcome};
-use super::scan::{Board, DirectoryPlace, Task, Walk};
+use super::scan::{Board, IgnoreStack, Task, Walk};
 use super::{SkipReason, fault};
-use nbws_core::filter::IgnoreFile;
 use nbws_core::{Error, Result, path};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -18,7 +17,7 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 struct Entered {
     fd: OwnedFd,
     listing: Listing,
-    ignores: Arc<[Arc<IgnoreFile>]>,
+    ignores: IgnoreStack,
 }
 
 /// One thread of the walk.
@@ -114,68 +113,38 @@ impl<'a> Walker<'a> {
     }
 
     /// Puts a listing on the board, queues its sub-directories and goes on with the first of them.
-    fn settle(&mut self, directory: u32, entered: Entered) -> Option<Task> {
-        let Entered {
-            fd,
-            mut listing,
-            ignores,
-        } = entered;
-        let (held, all_may_wait) = match listing.children.is_empty() {
-            true => (None, false),
-            false => {
-                let (held, all_may_wait) = self.walk.hold(fd);
-                (Some(held), all_may_wait)
-            }
-        };
-        let prefix = self.reader.path.len() + usize::from(!self.reader.path.is_empty());
+    fn settle(&mut self, directory: u32, mut entered: Entered) -> Option<Task> {
         let walk = self.walk;
+        let listing = &mut entered.listing;
+        let count = listing.children.len();
+        let prefix_bytes = self.reader.path.len() + 1;
         let mut board = walk.board();
-        let mut in_hand = None;
-        for child in listing.children.iter_mut().rev() {
-            child.directory = board.places.len() as u32;
-            let name = listing.records[child.record as usize]
-                .place
-                .of(&listing.names);
-            board.places.push(DirectoryPlace {
-                parent: directory,
-                name: name.into(),
-                outcome: Outcome::Closed,
-            });
-            let task = Task {
-                directory: child.directory,
-                parent: None,
-                ignores: Arc::clone(&ignores),
-            };
-            board
-                .waiting
-                .extend(in_hand.replace(task).map(|mut task: Task| {
-                    task.parent = held.as_ref().filter(|_| all_may_wait).map(Arc::clone);
-                    task
-                }));
-        }
-        let gathered = &mut board.gathered;
-        gathered.entries += listing.records.len();
-        gathered.path_bytes += listing.records.len() * prefix + listing.names.len();
-        if let (Some(task), Some(first)) = (&mut in_hand, listing.children.first()) {
-            task.parent = held;
-            let record = &listing.records[first.record as usize];
-            if !self.reader.path.is_empty() {
-                self.reader.path.push(b'/');
+        board.gathered.entries += listing.records.len();
+        board.gathered.path_bytes += listing.records.len() * prefix_bytes + listing.names.len();
+        let mut next = None;
+        if count > 0 {
+            let (held, all_may_wait) = walk.hold(entered.fd);
+            let waiting_parent = all_may_wait.then(|| Arc::clone(&held));
+            board.queue(directory, listing, &waiting_parent, &entered.ignores);
+            // The one in hand is read at once, so it may have its parent whatever the budget says.
+            next = board.waiting.pop();
+            if let (Some(task), Some(place)) = (&mut next, board.places.last()) {
+                task.parent = Some(held);
+                if !self.reader.path.is_empty() {
+                    self.reader.path.push(b'/');
+                }
+                self.reader.path.extend_from_slice(&place.name);
             }
-            self.reader
-                .path
-                .extend_from_slice(record.place.of(&listing.names));
         }
-        let waiting = listing.children.len().saturating_sub(1);
-        board.places[directory as usize].outcome = Outcome::Listed(listing);
+        board.places[directory as usize].outcome = Outcome::Listed(entered.listing);
         if board.failed.is_some() {
             return None;
         }
-        for _ in 0..waiting.min(board.idle) {
+        for _ in 0..count.saturating_sub(1).min(board.idle) {
             walk.ready.notify_one();
         }
-        if in_hand.is_some() {
-            return in_hand;
+        if next.is_some() {
+            return next;
         }
         board.busy -= 1;
         self.wait(board)

@@ -7,6 +7,7 @@ use nbws_core::{Error, ErrorKind, Result, path};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// Buffer of a copy that the kernel can't do itself.
 const COPY_BYTES: usize = 256 << 10;
@@ -200,6 +201,26 @@ impl Root {
         Ok(unapplied)
     }
 
+    /// Removes the directory `name` at the top, with everything in it; nothing there is no error. Links are removed, not followed.
+    pub(crate) fn remove_tree(&self, name: &[u8]) -> Result<()> {
+        path::check(name)?;
+        let path = self.path().join(std::ffi::OsStr::from_bytes(name));
+        match std::fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::local("remove", name, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets the permission bits of the root directory itself; without the right to do so they stay as they are.
+    pub(crate) fn set_root_mode(&self, mode: u16) -> Result<()> {
+        match rustix::fs::fchmod(self.descriptor(), Mode::from_raw_mode(u32::from(mode))) {
+            Ok(()) | Err(Errno::PERM | Errno::ROFS) => Ok(()),
+            Err(errno) => Err(fault("set mode", b"", errno)),
+        }
+    }
+
     /// Waits until everything written to the root's file system is on disk.
     pub(crate) fn sync_file_system(&self) -> Result<()> {
         rustix::fs::syncfs(self.descriptor()).map_err(|errno| fault("sync", b"", errno))
@@ -211,7 +232,8 @@ impl NewFile {
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            match rustix::io::pwrite(&self.fd, &bytes[written..], offset + written as u64) {
+            let at = offset.saturating_add(written as u64);
+            match rustix::io::pwrite(&self.fd, &bytes[written..], at) {
                 Ok(0) => return Err(self.failed("write", Errno::IO)),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}

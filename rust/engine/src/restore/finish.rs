@@ -13,7 +13,11 @@ const SET_IDS: u16 = 0o6000;
 
 /// The mode a restore sets: set-uid and set-gid bits of files only where owners are restored too.
 pub(crate) fn mode_to_set(mode: u16, is_directory: bool, numeric_ids: bool) -> u16 {
-    if is_directory || numeric_ids { mode } else { mode & !SET_IDS }
+    if is_directory || numeric_ids {
+        mode
+    } else {
+        mode & !SET_IDS
+    }
 }
 
 /// The metadata of item `number`.
@@ -71,13 +75,16 @@ impl Finish<'_> {
 
     fn skip(&mut self, number: u32, why: String) {
         self.plan.wanted.items[number as usize].action = Action::Failed;
-        self.skipped.push((self.plan.wanted.path(number).to_vec(), why));
+        self.skipped
+            .push((self.plan.wanted.path(number).to_vec(), why));
     }
 
     fn remove_failed(&mut self) {
         for (number, why) in std::mem::take(&mut self.failed) {
             // What is left of it must not look like the file.
-            let _ = self.root.remove_file(&destination(&self.plan.wanted, number, self.is_staged));
+            let _ = self
+                .root
+                .remove_file(&destination(&self.plan.wanted, number, self.is_staged));
             self.skip(number, why);
         }
     }
@@ -88,14 +95,26 @@ impl Finish<'_> {
 
     /// Symlinks and further names of files, after everything that they could lead astray is written.
     fn links(&mut self) -> Result<()> {
-        let symlinks: Vec<u32> = self.plan.wanted.numbers(WantedKind::Symlink, Action::Write).collect();
+        let symlinks: Vec<u32> = self
+            .plan
+            .wanted
+            .numbers(WantedKind::Symlink, Action::Write)
+            .collect();
         for number in symlinks {
             let path = self.destination(number);
-            self.root.make_symlink(&path, self.plan.wanted.target(number))?;
+            self.root
+                .make_symlink(&path, self.plan.wanted.target(number))?;
             let metadata = metadata_of(&self.plan.wanted, number, self.numeric_ids);
-            self.root.set_metadata(&path, FileKind::Symlink, &metadata)?;
+            self.root
+                .set_metadata(&path, FileKind::Symlink, &metadata)?;
         }
-        let mut followers: Vec<(u32, u32)> = self.plan.wanted.leaders.iter().map(|(f, l)| (*f, *l)).collect();
+        let mut followers: Vec<(u32, u32)> = self
+            .plan
+            .wanted
+            .leaders
+            .iter()
+            .map(|(f, l)| (*f, *l))
+            .collect();
         followers.sort_unstable();
         for (follower, leader) in followers {
             if self.plan.wanted.items[follower as usize].action != Action::Write {
@@ -104,12 +123,16 @@ impl Finish<'_> {
             let existing = match self.plan.wanted.items[leader as usize].action {
                 Action::Write => self.destination(leader),
                 Action::Failed => {
-                    self.skip(follower, "the file that it is a further name of could not be restored".to_owned());
+                    self.skip(
+                        follower,
+                        "the file that it is a further name of could not be restored".to_owned(),
+                    );
                     continue;
                 }
                 Action::Keep | Action::Metadata => self.plan.wanted.path(leader).to_vec(),
             };
-            self.root.make_hard_link(&existing, &self.destination(follower))?;
+            self.root
+                .make_hard_link(&existing, &self.destination(follower))?;
         }
         Ok(())
     }
@@ -136,7 +159,13 @@ impl Finish<'_> {
                     self.remove_below(&wanted_path, &extra)?;
                     if let Err(error) = self.root.remove_directory(&wanted_path) {
                         let _ = self.root.remove_file(&self.destination(number));
-                        self.skip(number, format!("a directory that can't be removed is in its place: {}", error.message()));
+                        self.skip(
+                            number,
+                            format!(
+                                "a directory that can't be removed is in its place: {}",
+                                error.message()
+                            ),
+                        );
                     }
                 }
                 (_, Some(_)) => {}
@@ -146,8 +175,10 @@ impl Finish<'_> {
     }
 
     fn remove_below(&mut self, directory: &[u8], extra: &HashSet<Vec<u8>>) -> Result<()> {
-        let mut below: Vec<&Vec<u8>> =
-            extra.iter().filter(|p| p.as_slice() != directory && path::is_within(p, directory)).collect();
+        let mut below: Vec<&Vec<u8>> = extra
+            .iter()
+            .filter(|p| p.as_slice() != directory && path::is_within(p, directory))
+            .collect();
         below.sort_unstable_by(|a, b| b.cmp(a));
         for path in below {
             self.removed += u64::from(remove_any(self.root, path)?);
@@ -160,7 +191,8 @@ impl Finish<'_> {
         for number in 0..self.plan.wanted.items.len() as u32 {
             let item = &self.plan.wanted.items[number as usize];
             if item.action == Action::Write && item.kind != WantedKind::Directory {
-                self.root.rename(&self.destination(number), self.plan.wanted.path(number))?;
+                self.root
+                    .rename(&self.destination(number), self.plan.wanted.path(number))?;
             }
         }
         Ok(())
@@ -179,12 +211,19 @@ impl Finish<'_> {
     /// Files whose content was right, then directories from the bottom up: nothing moves their times after that.
     fn metadata(&mut self) -> Result<()> {
         let wanted = &self.plan.wanted;
-        for number in wanted.numbers(WantedKind::File, Action::Metadata).chain(wanted.numbers(WantedKind::Symlink, Action::Metadata)) {
+        for number in wanted
+            .numbers(WantedKind::File, Action::Metadata)
+            .chain(wanted.numbers(WantedKind::Symlink, Action::Metadata))
+        {
             let kind = match wanted.items[number as usize].kind {
                 WantedKind::Symlink => FileKind::Symlink,
                 _ => FileKind::File,
             };
-            self.root.set_metadata(wanted.path(number), kind, &metadata_of(wanted, number, self.numeric_ids))?;
+            self.root.set_metadata(
+                wanted.path(number),
+                kind,
+                &metadata_of(wanted, number, self.numeric_ids),
+            )?;
         }
         for number in (0..wanted.items.len() as u32).rev() {
             let item = &wanted.items[number as usize];
@@ -193,9 +232,13 @@ impl Finish<'_> {
             }
             let metadata = metadata_of(wanted, number, self.numeric_ids);
             let is_right = item.action == Action::Keep
-                && self.root.stat(wanted.path(number))?.is_some_and(|s| s.mtime == item.mtime && s.mode == metadata.mode);
+                && self
+                    .root
+                    .stat(wanted.path(number))?
+                    .is_some_and(|s| s.mtime == item.mtime && s.mode == metadata.mode);
             if !is_right {
-                self.root.set_metadata(wanted.path(number), FileKind::Directory, &metadata)?;
+                self.root
+                    .set_metadata(wanted.path(number), FileKind::Directory, &metadata)?;
             }
         }
         Ok(())
@@ -209,7 +252,9 @@ impl Finish<'_> {
             let moved = match (item.kind, item.action) {
                 (_, Action::Failed) => false,
                 (WantedKind::File, Action::Write) => {
-                    self.is_staged || leaders.contains(&number) || self.plan.wanted.leaders.contains_key(&number)
+                    self.is_staged
+                        || leaders.contains(&number)
+                        || self.plan.wanted.leaders.contains_key(&number)
                 }
                 (WantedKind::File, Action::Keep) => leaders.contains(&number),
                 _ => true,
@@ -229,7 +274,9 @@ fn remove_any(root: &Root, path: &[u8]) -> Result<bool> {
         Some(stat) if stat.kind != FileKind::Directory => root.remove_file(path).map(|()| true),
         Some(_) => match root.remove_directory(path) {
             Ok(()) => Ok(true),
-            Err(e) if e.kind() == ErrorKind::LocalIo || e.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(e) if e.kind() == ErrorKind::LocalIo || e.kind() == ErrorKind::AlreadyExists => {
+                Ok(false)
+            }
             Err(e) => Err(e),
         },
     }

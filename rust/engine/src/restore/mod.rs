@@ -9,8 +9,8 @@ mod write;
 use crate::base;
 use crate::budget::Resources;
 use crate::clock::Stopwatch;
-use crate::local::cache::KnownTree;
 use crate::local::Root;
+use crate::local::cache::KnownTree;
 use crate::local::{ScanOptions, Scanned, scan};
 use crate::options::{Delete, RestoreOptions, SaveOptions};
 use crate::report::{RestoreReport, Skipped};
@@ -34,7 +34,10 @@ use std::time::Duration;
 use write::{STAGING, Writing, without_chunks, write_all};
 
 /// Ranges of a restore: a few frames a request, and small gaps read for nothing.
-const RANGES: RangeLimits = RangeLimits { range_bytes: 4 << 20, gap_bytes: 128 << 10 };
+const RANGES: RangeLimits = RangeLimits {
+    range_bytes: 4 << 20,
+    gap_bytes: 128 << 10,
+};
 /// One tick of the coarsest clock that stamps files: later changes get another ctime than what was restored.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -50,7 +53,11 @@ struct Source {
 }
 
 /// Makes `directory` hold the snapshot that `options` name.
-pub(crate) async fn restore(access: Access, directory: &Path, options: RestoreOptions) -> Result<RestoreReport> {
+pub(crate) async fn restore(
+    access: Access,
+    directory: &Path,
+    options: RestoreOptions,
+) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let access = Arc::new(access);
     let newest = base::newest(&access, None).await?;
@@ -63,7 +70,8 @@ pub(crate) async fn restore(access: Access, directory: &Path, options: RestoreOp
     }
     let source = load_source(&access, &target, resolved).await?;
     let (stage_access, runtime) = (Arc::clone(&access), tokio::runtime::Handle::current());
-    let mut report = blocking(move || apply(&stage_access, target, source, &options, &runtime)).await?;
+    let mut report =
+        blocking(move || apply(&stage_access, target, source, &options, &runtime)).await?;
     let totals = access.totals();
     report.bytes_downloaded = totals.bytes_down;
     report.requests = totals.into();
@@ -92,7 +100,7 @@ async fn keep_local_work(access: &Arc<Access>, target: Target) -> Result<(Target
 
 /// Step 1: snapshot root, index, tree.
 async fn load_source(access: &Access, target: &Target, resolved: Resolved) -> Result<Source> {
-    let newest = base::newest(access, target.known_head()).await?;
+    let newest = base::newest(access, target.known_head().as_ref()).await?;
     let record = newest.as_ref().map(|h| &h.record);
     let head = record
         .and_then(|r| r.head)
@@ -102,8 +110,19 @@ async fn load_source(access: &Access, target: &Target, resolved: Resolved) -> Re
     let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
     let segments = base::segments(access, &index, &root).await?;
     let ids = list_ids(&segments)?;
-    let lists = ids.iter().copied().zip(base::chunks(access, &index, &ids).await?).collect();
-    Ok(Source { resolved, head: head.snapshot, root, index, segments, lists })
+    let lists = ids
+        .iter()
+        .copied()
+        .zip(base::chunks(access, &index, &ids).await?)
+        .collect();
+    Ok(Source {
+        resolved,
+        head: head.snapshot,
+        root,
+        index,
+        segments,
+        lists,
+    })
 }
 
 /// Steps 2 to 7. Blocks.
@@ -117,7 +136,14 @@ fn apply(
     let resources = Resources::choose(options.threads, options.memory_bytes);
     let rules = Rules::new(&[], false)?;
     let threads = resources.threads;
-    let scanned = scan(&target.root, &ScanOptions { rules: &rules, threads, cancel: &access.cancel })?;
+    let scanned = scan(
+        &target.root,
+        &ScanOptions {
+            rules: &rules,
+            threads,
+            cancel: &access.cancel,
+        },
+    )?;
     let is_empty = scanned.len() == 0 && scanned.skipped.is_empty() && scanned.excluded.is_empty();
     access.meter.begin("plan", 0, 0);
     let known = target.tree.as_ref().map(|(_, tree)| Arc::clone(tree));
@@ -146,16 +172,46 @@ fn apply(
         warnings: target.notices.clone(),
         ..RestoreReport::default()
     };
-    begin(access, &mut target, is_staged, is_empty && paths.is_none(), &source, numeric_ids)?;
-    let mode = Mode { is_staged, numeric_ids, deletes, threads };
-    write(access, &target, &source.index, &mut plan, &mut report, mode, runtime)?;
+    begin(
+        access,
+        &mut target,
+        is_staged,
+        is_empty && paths.is_none(),
+        &source,
+        numeric_ids,
+    )?;
+    let mode = Mode {
+        is_staged,
+        numeric_ids,
+        deletes,
+        threads,
+    };
+    write(
+        access,
+        &target,
+        &source.index,
+        &mut plan,
+        &mut report,
+        mode,
+        runtime,
+    )?;
     if options.verify {
         for path in verify::damaged(&target.root, &source.segments, &source.lists, &plan.wanted)? {
-            report.skipped.push(Skipped { path, reason: "what was read back is not what was written".to_owned() });
+            report.skipped.push(Skipped {
+                path,
+                reason: "what was read back is not what was written".to_owned(),
+            });
         }
     }
     report.complete = report.skipped.is_empty();
-    end(access, &mut target, source, plan, &mut report, paths.is_some())?;
+    end(
+        access,
+        &mut target,
+        source,
+        plan,
+        &mut report,
+        paths.is_some(),
+    )?;
     Ok(report)
 }
 
@@ -171,18 +227,31 @@ struct Mode {
 fn check_source(source: &Source, plan: &RestorePlan, paths: Option<&[Vec<u8>]>) -> Result<()> {
     let snapshot = source.resolved.head.snapshot;
     if plan.tree_root != source.root.tree_root || source.root.snapshot != snapshot {
-        return Err(Error::corrupt("restore", "the tree is not the one that was saved").at(snapshot.to_hex()));
+        return Err(
+            Error::corrupt("restore", "the tree is not the one that was saved")
+                .at(snapshot.to_hex()),
+        );
     }
     for wanted in paths.unwrap_or_default() {
         if !wanted.is_empty() && !plan.wanted.contains(wanted) {
-            return Err(Error::new(ErrorKind::NotFound, "restore", "the snapshot has no such path").at_path(wanted));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "restore",
+                "the snapshot has no such path",
+            )
+            .at_path(wanted));
         }
     }
     Ok(())
 }
 
 /// Whether extra paths are removed. A target that is not known to come from here is not touched without being told to.
-fn may_delete(target: &Target, options: &RestoreOptions, scanned: &Scanned, plan: &RestorePlan) -> Result<bool> {
+fn may_delete(
+    target: &Target,
+    options: &RestoreOptions,
+    scanned: &Scanned,
+    plan: &RestorePlan,
+) -> Result<bool> {
     let is_ours = target.session.base.is_some() && target.tree.is_some() || target.is_half_restored;
     match options.delete {
         Delete::Yes => Ok(true),
@@ -215,7 +284,9 @@ fn begin(
 ) -> Result<()> {
     target.session.proof = None;
     if let Err(error) = target.store_session(&access.inner) {
-        target.notices.push(format!("local state can't be written ({error}); the next save reads every file"));
+        target.notices.push(format!(
+            "local state can't be written ({error}); the next save reads every file"
+        ));
         target.folder = None;
     }
     if !target.is_half_restored {
@@ -227,7 +298,11 @@ fn begin(
         target.root.make_directory(STAGING)?;
     }
     if sets_root {
-        target.root.set_root_mode(finish::mode_to_set(source.root.root_mode, true, numeric_ids))?;
+        target.root.set_root_mode(finish::mode_to_set(
+            source.root.root_mode,
+            true,
+            numeric_ids,
+        ))?;
     }
     Ok(())
 }
@@ -244,7 +319,9 @@ fn write(
 ) -> Result<()> {
     let mut needs = std::mem::take(&mut plan.needs);
     let local = std::mem::take(&mut plan.local);
-    access.meter.begin("restore", report.files_written, plan.bytes_to_write);
+    access
+        .meter
+        .begin("restore", report.files_written, plan.bytes_to_write);
     let flags = (mode.is_staged, mode.numeric_ids);
     let writing = Writing::new(access, &target.root, &plan.wanted, flags, &needs, &local);
     for (item, why) in std::mem::take(&mut plan.lost) {
@@ -255,8 +332,16 @@ fn write(
     }
     let rest = without_chunks(&plan.wanted, &needs, &local);
     for missed in writing.copy_local(&local)? {
-        let location = index.lookup(&missed.run.id).ok_or_else(|| base::missing_chunk(&missed.run.id))?;
-        needs.push(Need { id: missed.run.id, location, file: missed.item, file_offset: missed.to, count: missed.run.count });
+        let location = index
+            .lookup(&missed.run.id)
+            .ok_or_else(|| base::missing_chunk(&missed.run.id))?;
+        needs.push(Need {
+            id: missed.run.id,
+            location,
+            file: missed.item,
+            file_offset: missed.to,
+            count: missed.run.count,
+        });
     }
     let fetches = plan_fetches(&mut needs, RANGES);
     write_all(&writing, runtime, mode.threads, (&fetches, &needs), &rest);
@@ -268,7 +353,10 @@ fn write(
     for (number, unapplied) in written.unapplied {
         for what in unapplied {
             let text = format!("{} could not be set: {}", what.what, what.reason);
-            report.warnings.push(format!("{}: {text}", nbws_core::error::display_path(plan.wanted.path(number))));
+            report.warnings.push(format!(
+                "{}: {text}",
+                nbws_core::error::display_path(plan.wanted.path(number))
+            ));
         }
     }
     let mut finish = Finish {
@@ -285,7 +373,11 @@ fn write(
     finish.run()?;
     report.files_removed = finish.removed;
     report.files_written -= finish.skipped.len() as u64;
-    report.skipped.extend(std::mem::take(&mut finish.skipped).into_iter().map(|(path, reason)| Skipped { path, reason }));
+    report.skipped.extend(
+        std::mem::take(&mut finish.skipped)
+            .into_iter()
+            .map(|(path, reason)| Skipped { path, reason }),
+    );
     Ok(())
 }
 
@@ -310,10 +402,16 @@ fn end(
     }
     target.session.proof = Some(source.head);
     target.session.synced = true;
-    let known = KnownTree { saved_here: false, segments: source.segments, keys: plan.keys };
+    let known = KnownTree {
+        saved_here: false,
+        segments: source.segments,
+        keys: plan.keys,
+    };
     target.is_half_restored = false;
     if let Err(error) = target.store_tree(&access.inner, source.resolved.head.snapshot, known) {
-        report.warnings.push(format!("local state can't be written ({error}); the next save reads every file"));
+        report.warnings.push(format!(
+            "local state can't be written ({error}); the next save reads every file"
+        ));
     }
     target.root.remove_file(path::RESTORING)
 }

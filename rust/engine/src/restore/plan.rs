@@ -2,9 +2,9 @@
 
 use super::wanted::{Action, Wanted, WantedKind};
 use crate::base::missing_chunk;
-use crate::local::cache::KnownTree;
 use crate::local::Root;
 use crate::local::Scanned;
+use crate::local::cache::KnownTree;
 use crate::local::{FileKind, Stat};
 use crate::save::{entries, seen};
 use crate::workspace::Access;
@@ -14,7 +14,9 @@ use nbws_core::id::{ChunkId, TreeRoot};
 use nbws_core::index::Index;
 use nbws_core::path::{self, is_within};
 use nbws_core::plan::restore::Need;
-use nbws_core::tree::{Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list};
+use nbws_core::tree::{
+    Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list,
+};
 use nbws_core::{Error, Result};
 use std::collections::HashMap;
 
@@ -134,7 +136,9 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
     plan.extra = disk.extra;
     plan.extra.retain(|extra| {
         extra.as_slice() != path::MARKER
-            && inputs.paths.is_none_or(|paths| paths.iter().any(|p| is_within(extra, p)))
+            && inputs
+                .paths
+                .is_none_or(|paths| paths.iter().any(|p| is_within(extra, p)))
             && !omitted.iter().any(|o| is_within(extra, o))
     });
     Ok(plan)
@@ -149,7 +153,12 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(inputs: &'a Inputs<'a>) -> Result<Self> {
         let spec = &inputs.access.inner.format.chunker;
-        let params = ChunkerParams { average: spec.average, minimum: spec.minimum, maximum: spec.maximum, whole: spec.whole };
+        let params = ChunkerParams {
+            average: spec.average,
+            minimum: spec.minimum,
+            maximum: spec.maximum,
+            whole: spec.whole,
+        };
         let plan = RestorePlan {
             wanted: Wanted::default(),
             needs: Vec::new(),
@@ -162,17 +171,27 @@ impl<'a> Planner<'a> {
             bytes_to_write: 0,
             lost: Vec::new(),
         };
-        Ok(Planner { inputs, plan, zero: Chunker::new(params)?.zero_chunk().0 })
+        Ok(Planner {
+            inputs,
+            plan,
+            zero: Chunker::new(params)?.zero_chunk().0,
+        })
     }
 
     /// Whether a partial restore takes `path`: it lies within a chosen one, or leads to one.
     fn is_selected(&self, entry: &Entry) -> bool {
         self.inputs.paths.is_none_or(|paths| {
-            paths.iter().any(|p| is_within(&entry.path, p) || entry.is_directory() && is_within(p, &entry.path))
+            paths.iter().any(|p| {
+                is_within(&entry.path, p) || entry.is_directory() && is_within(p, &entry.path)
+            })
         })
     }
 
-    fn entry(&mut self, entry: Entry, on_disk: Option<(usize, Option<(Entry, StatKey)>)>) -> Result<()> {
+    fn entry(
+        &mut self,
+        entry: Entry,
+        on_disk: Option<(usize, Option<(Entry, StatKey)>)>,
+    ) -> Result<()> {
         let ordinal = self.plan.keys.len() as u32;
         self.plan.keys.push(StatKey::UNKNOWN);
         if entry.is_omitted() || !self.is_selected(&entry) {
@@ -207,23 +226,38 @@ impl<'a> Planner<'a> {
         on_disk: Option<(usize, Option<(Entry, StatKey)>)>,
         ordinal: u32,
     ) -> Result<(Action, Option<Entry>)> {
-        let Some((i, known)) = on_disk else { return Ok((Action::Write, None)) };
+        let Some((i, known)) = on_disk else {
+            return Ok((Action::Write, None));
+        };
         let stat = self.inputs.scanned.stat(i);
         let known = known
-            .filter(|(base, key)| unchanged(base, *key, &seen(&entry.path, &stat), self.inputs.numeric_ids))
+            .filter(|(base, key)| {
+                unchanged(
+                    base,
+                    *key,
+                    &seen(&entry.path, &stat),
+                    self.inputs.numeric_ids,
+                )
+            })
             .map(|(base, _)| base);
         let has_content = match (&entry.body, stat.kind) {
             (Body::Directory, FileKind::Directory) => true,
-            (Body::Symlink { target }, FileKind::Symlink) => {
-                self.inputs.root.read_link(&entry.path).is_ok_and(|found| found == *target)
-            }
+            (Body::Symlink { target }, FileKind::Symlink) => self
+                .inputs
+                .root
+                .read_link(&entry.path)
+                .is_ok_and(|found| found == *target),
             (Body::File { size, .. }, FileKind::File) if stat.size == *size => match &known {
                 Some(base) => base.body_content() == entry.body_content(),
                 None => self.holds(&entry.path, runs),
             },
             _ => false,
         };
-        let is_linked_right = known.as_ref().map_or(entry.link.is_none() && stat.nlink == 1, |base| base.link == entry.link)
+        let is_linked_right = known
+            .as_ref()
+            .map_or(entry.link.is_none() && stat.nlink == 1, |base| {
+                base.link == entry.link
+            })
             || entry.is_directory();
         if !has_content || !is_linked_right {
             self.plan.differing += 1;
@@ -231,7 +265,9 @@ impl<'a> Planner<'a> {
         }
         let same_metadata = stat.mode == self.mode_of(entry)
             && stat.mtime == entry.mtime
-            && known.as_ref().map_or(entry.xattrs.is_empty(), |base| base.xattrs == entry.xattrs)
+            && known
+                .as_ref()
+                .map_or(entry.xattrs.is_empty(), |base| base.xattrs == entry.xattrs)
             && (!self.inputs.numeric_ids || (stat.uid, stat.gid) == (entry.uid, entry.gid));
         let same_metadata = same_metadata || entry_is_link(entry) && stat.mtime == entry.mtime;
         if same_metadata {
@@ -249,20 +285,30 @@ impl<'a> Planner<'a> {
 
     /// Whether the file on disk has exactly these chunks; it is read for that.
     fn holds(&self, path: &[u8], runs: &[Run]) -> bool {
-        let Ok(file) = self.inputs.root.open_file(path) else { return false };
+        let Ok(file) = self.inputs.root.open_file(path) else {
+            return false;
+        };
         super::verify::file_holds(&file, runs).unwrap_or(false)
     }
 
     /// Notes where each chunk of a file that is written comes from.
     fn chunks(&mut self, item: u32, entry: &Entry, runs: Vec<Run>, old: Option<&Entry>) {
-        let old = old.and_then(|e| self.runs(e.body_content()?).ok()).map(|runs| offsets_of(&runs)).unwrap_or_default();
+        let old = old
+            .and_then(|e| self.runs(e.body_content()?).ok())
+            .map(|runs| offsets_of(&runs))
+            .unwrap_or_default();
         let mut offset = 0;
         for run in runs {
             let length = u64::from(run.length) * run.count;
             if run.id == self.zero {
                 self.plan.wanted.holed.insert(item);
             } else if let Some(from) = old.get(&run.id) {
-                self.plan.local.push(LocalRun { item, run, from: *from, to: offset });
+                self.plan.local.push(LocalRun {
+                    item,
+                    run,
+                    from: *from,
+                    to: offset,
+                });
             } else {
                 self.need(item, run, offset);
             }
@@ -274,7 +320,13 @@ impl<'a> Planner<'a> {
     fn need(&mut self, item: u32, run: Run, file_offset: u64) {
         match self.inputs.index.lookup(&run.id) {
             Some(location) => {
-                self.plan.needs.push(Need { id: run.id, location, file: item, file_offset, count: run.count });
+                self.plan.needs.push(Need {
+                    id: run.id,
+                    location,
+                    file: item,
+                    file_offset,
+                    count: run.count,
+                });
             }
             None => self.plan.lost.push((item, missing_chunk(&run.id))),
         }
@@ -311,7 +363,10 @@ fn offsets_of(runs: &[Run]) -> HashMap<ChunkId, u64> {
 }
 
 pub(crate) fn key_of(stat: &Stat) -> StatKey {
-    StatKey { ino: stat.ino, ctime: stat.ctime }
+    StatKey {
+        ino: stat.ino,
+        ctime: stat.ctime,
+    }
 }
 
 /// The content of a file entry.
@@ -333,7 +388,11 @@ pub(crate) fn list_ids(segments: &[Vec<u8>]) -> Result<Vec<ChunkId>> {
     let mut ids = Vec::new();
     for segment in segments {
         for entry in SegmentReader::new(segment)? {
-            if let Body::File { content: Content::Listed { lists, .. }, .. } = entry?.body {
+            if let Body::File {
+                content: Content::Listed { lists, .. },
+                ..
+            } = entry?.body
+            {
                 ids.extend(lists.iter().map(|list| list.id));
             }
         }
@@ -345,5 +404,9 @@ pub(crate) fn list_ids(segments: &[Vec<u8>]) -> Result<Vec<ChunkId>> {
 
 /// Entries of kinds file and symlink among what is written.
 pub(crate) fn count_written(wanted: &Wanted) -> u64 {
-    wanted.items.iter().filter(|item| item.action == Action::Write && item.kind != WantedKind::Directory).count() as u64
+    wanted
+        .items
+        .iter()
+        .filter(|item| item.action == Action::Write && item.kind != WantedKind::Directory)
+        .count() as u64
 }

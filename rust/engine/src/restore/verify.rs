@@ -15,7 +15,8 @@ pub(crate) fn file_holds(file: &OpenFile, runs: &[Run]) -> Result<bool> {
     for run in runs {
         buffer.resize(run.length as usize, 0);
         for _ in 0..run.count {
-            if file.read_at(offset, &mut buffer)? != buffer.len() || ChunkId::of(&buffer) != run.id {
+            if file.read_at(offset, &mut buffer)? != buffer.len() || ChunkId::of(&buffer) != run.id
+            {
                 return Ok(false);
             }
             offset += u64::from(run.length);
@@ -35,11 +36,15 @@ pub(crate) fn damaged(
     for segment in segments {
         for entry in SegmentReader::new(segment)? {
             let entry = entry?;
-            let Body::File { content, .. } = &entry.body else { continue };
+            let Body::File { content, .. } = &entry.body else {
+                continue;
+            };
             if wanted.action_at(&entry.path) != Some(Action::Write) {
                 continue;
             }
-            let holds = root.open_file(&entry.path).and_then(|file| file_holds(&file, &runs_of(content, lists)?));
+            let holds = root
+                .open_file(&entry.path)
+                .and_then(|file| file_holds(&file, &runs_of(content, lists)?));
             if !holds.unwrap_or(false) {
                 out.push(entry.path);
             }

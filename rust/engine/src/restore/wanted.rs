@@ -105,8 +105,12 @@ impl Wanted {
 
     /// What has to happen at `path`, if something is wanted there.
     pub(crate) fn action_at(&self, path: &[u8]) -> Option<Action> {
-        let path_of = |item: &Item| &self.paths[item.path_start as usize..][..item.path_len as usize];
-        let at = self.items.binary_search_by(|item| path_of(item).cmp(path)).ok()?;
+        let path_of =
+            |item: &Item| &self.paths[item.path_start as usize..][..item.path_len as usize];
+        let at = self
+            .items
+            .binary_search_by(|item| path_of(item).cmp(path))
+            .ok()?;
         Some(self.items[at].action)
     }
 
@@ -116,7 +120,11 @@ impl Wanted {
     }
 
     /// Numbers of the entries with this kind and action.
-    pub(crate) fn numbers(&self, kind: WantedKind, action: Action) -> impl DoubleEndedIterator<Item = u32> + '_ {
+    pub(crate) fn numbers(
+        &self,
+        kind: WantedKind,
+        action: Action,
+    ) -> impl DoubleEndedIterator<Item = u32> + '_ {
         (0..self.items.len() as u32).filter(move |n| {
             let item = &self.items[*n as usize];
             item.kind == kind && item.action == action

@@ -83,7 +83,11 @@ impl<'a> Writing<'a> {
         let mut pieces: HashMap<u32, u32> = local.iter().map(|l| (l.item, 0)).collect();
         let mut before: Option<u32> = None;
         // Needs come file by file, so a file with one piece is told without a table of all.
-        for file in needs.iter().map(|n| n.file).chain(local.iter().map(|l| l.item)) {
+        for file in needs
+            .iter()
+            .map(|n| n.file)
+            .chain(local.iter().map(|l| l.item))
+        {
             match pieces.get_mut(&file) {
                 Some(count) => *count += 1,
                 None if before == Some(file) => drop(pieces.insert(file, 2)),
@@ -93,7 +97,15 @@ impl<'a> Writing<'a> {
         }
         let shared = pieces
             .into_iter()
-            .map(|(file, left)| (file, Shared { left: AtomicU32::new(left), is_created: Mutex::new(false) }))
+            .map(|(file, left)| {
+                (
+                    file,
+                    Shared {
+                        left: AtomicU32::new(left),
+                        is_created: Mutex::new(false),
+                    },
+                )
+            })
             .collect();
         Writing {
             access,
@@ -158,18 +170,30 @@ impl<'a> Writing<'a> {
     }
 
     /// Writes one chunk `count` times from `offset` on; the last piece of a file finishes it.
-    fn write_chunk(&self, open: &mut Option<(u32, NewFile)>, number: u32, offset: u64, count: u64, chunk: &[u8]) -> Result<()> {
+    fn write_chunk(
+        &self,
+        open: &mut Option<(u32, NewFile)>,
+        number: u32,
+        offset: u64,
+        count: u64,
+        chunk: &[u8],
+    ) -> Result<()> {
         if !open.as_ref().is_some_and(|(held, _)| *held == number) {
             *open = Some((number, self.open_for_write(number)?));
         }
-        let Some((_, file)) = open.as_ref() else { return Err(Error::internal("restore", "no open file")) };
+        let Some((_, file)) = open.as_ref() else {
+            return Err(Error::internal("restore", "no open file"));
+        };
         for i in 0..count {
             file.write_at(offset + i * chunk.len() as u64, chunk)?;
         }
         let bytes = count * chunk.len() as u64;
         self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         self.access.meter.add(0, bytes);
-        let is_last = self.shared.get(&number).is_none_or(|s| s.left.fetch_sub(1, Ordering::AcqRel) == 1);
+        let is_last = self
+            .shared
+            .get(&number)
+            .is_none_or(|s| s.left.fetch_sub(1, Ordering::AcqRel) == 1);
         if is_last && let Some((_, file)) = open.take() {
             self.finish(number, file)?;
         }
@@ -178,7 +202,9 @@ impl<'a> Writing<'a> {
 
     fn open_for_write(&self, number: u32) -> Result<NewFile> {
         let path = self.destination(number);
-        let Some(shared) = self.shared.get(&number) else { return self.root.create_file(&path) };
+        let Some(shared) = self.shared.get(&number) else {
+            return self.root.create_file(&path);
+        };
         let mut is_created = lock(&shared.is_created);
         if *is_created {
             return self.root.reopen_file(&path);
@@ -196,10 +222,16 @@ impl<'a> Writing<'a> {
         for run in local {
             self.access.cancel.check()?;
             if !source.as_ref().is_some_and(|(held, _)| *held == run.item) {
-                source = self.root.open_file(self.wanted.path(run.item)).ok().map(|file| (run.item, file));
+                source = self
+                    .root
+                    .open_file(self.wanted.path(run.item))
+                    .ok()
+                    .map(|file| (run.item, file));
             }
             let mut bytes = vec![0; run.run.length as usize];
-            let read = source.as_ref().and_then(|(_, file)| file.read_at(run.from, &mut bytes).ok());
+            let read = source
+                .as_ref()
+                .and_then(|(_, file)| file.read_at(run.from, &mut bytes).ok());
             if read == Some(bytes.len()) && ChunkId::of(&bytes) == run.run.id {
                 self.write_chunk(&mut open, run.item, run.to, run.run.count, &bytes)?;
             } else {
@@ -209,12 +241,19 @@ impl<'a> Writing<'a> {
         Ok(missed)
     }
 
-    fn run_worker(&self, ranges: &Mutex<mpsc::Receiver<(usize, Result<Bytes>)>>, fetches: &[Fetch], needs: &[Need]) -> Result<()> {
+    fn run_worker(
+        &self,
+        ranges: &Mutex<mpsc::Receiver<(usize, Result<Bytes>)>>,
+        fetches: &[Fetch],
+        needs: &[Need],
+    ) -> Result<()> {
         let mut decoder = FrameDecoder::new()?;
         while !self.stop.load(Ordering::Relaxed) {
             self.access.cancel.check()?;
             let next = lock(ranges).blocking_recv();
-            let Some((i, bytes)) = next else { return Ok(()) };
+            let Some((i, bytes)) = next else {
+                return Ok(());
+            };
             let fetch = &fetches[i];
             let needs = &needs[fetch.needs.clone()];
             match bytes {
@@ -226,7 +265,13 @@ impl<'a> Writing<'a> {
     }
 
     /// Frame by frame, so that a damaged one hits only the files that need it.
-    fn write_range(&self, decoder: &mut FrameDecoder, fetch: &Fetch, needs: &[Need], bytes: &[u8]) -> Result<()> {
+    fn write_range(
+        &self,
+        decoder: &mut FrameDecoder,
+        fetch: &Fetch,
+        needs: &[Need],
+        bytes: &[u8],
+    ) -> Result<()> {
         let mut open = None;
         for needs in needs.chunk_by(|a, b| a.location.offset == b.location.offset) {
             let done = for_each_chunk(decoder, bytes, fetch.start, needs, |need, chunk| {
@@ -266,7 +311,10 @@ impl<'a> Writing<'a> {
         Ok(Written {
             keys: self.keys.into_inner().unwrap_or_else(|e| e.into_inner()),
             failed: self.failed.into_inner().unwrap_or_else(|e| e.into_inner()),
-            unapplied: self.unapplied.into_inner().unwrap_or_else(|e| e.into_inner()),
+            unapplied: self
+                .unapplied
+                .into_inner()
+                .unwrap_or_else(|e| e.into_inner()),
             bytes_written: self.bytes_written.load(Ordering::Relaxed),
         })
     }
@@ -284,10 +332,10 @@ pub(crate) fn write_all(
     let store = std::sync::Arc::clone(&writing.access.store);
     let ranges: Vec<Fetch> = fetches.to_vec();
     let feeder = runtime.spawn(async move {
-        let mut ranges = stream::iter(ranges.iter().enumerate())
+        let mut ranges = stream::iter(ranges.into_iter().enumerate())
             .map(|(i, fetch)| {
                 let store = std::sync::Arc::clone(&store);
-                async move { (i, fetch_range(&*store, fetch).await) }
+                async move { (i, fetch_range(&*store, &fetch).await) }
             })
             .buffered(CONCURRENCY);
         while let Some(range) = ranges.next().await {
@@ -304,7 +352,9 @@ pub(crate) fn write_all(
         for _ in 0..threads {
             scope.spawn(|| {
                 let work = || -> Result<()> {
-                    while let Some(numbers) = rest.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    while let Some(numbers) =
+                        rest.get(next.fetch_add(1, Ordering::Relaxed) as usize)
+                    {
                         writing.write_without_chunks(numbers)?;
                     }
                     writing.run_worker(&receiver, fetches, needs)
@@ -322,8 +372,12 @@ pub(crate) fn write_all(
 /// Numbers of the files that are written but need no chunk.
 pub(crate) fn without_chunks(wanted: &Wanted, needs: &[Need], local: &[LocalRun]) -> Vec<u32> {
     let mut has_chunks = vec![false; wanted.items.len()];
-    needs.iter().for_each(|n| has_chunks[n.file as usize] = true);
-    local.iter().for_each(|l| has_chunks[l.item as usize] = true);
+    needs
+        .iter()
+        .for_each(|n| has_chunks[n.file as usize] = true);
+    local
+        .iter()
+        .for_each(|l| has_chunks[l.item as usize] = true);
     wanted
         .numbers(super::wanted::WantedKind::File, Action::Write)
         .filter(|n| !has_chunks[*n as usize] && !wanted.leaders.contains_key(n))

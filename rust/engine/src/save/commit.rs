@@ -13,7 +13,9 @@ use nbws_core::index::{Index, IndexRoot, PartRef, fold_plan};
 use nbws_core::key::ContainerKey;
 use nbws_core::lifecycle::check_append;
 use nbws_core::pack::FrameSlot;
-use nbws_core::record::{Body, Head, Kind, Place, Record, RescueBody, SnapshotBody, StateBody, Usage};
+use nbws_core::record::{
+    Body, Head, Kind, Place, Record, RescueBody, SnapshotBody, StateBody, Usage,
+};
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::state::State;
 use nbws_core::tree::{SegmentRef, cut_nodes, root_level};
@@ -40,7 +42,7 @@ pub(crate) struct Stored {
     bytes: u64,
     partial: bool,
     comment: Option<String>,
-    pin_base_until: Option<u64>,
+    pin_base_until_ms: Option<u64>,
     pub(crate) packs: u64,
     pub(crate) stored_bytes: u64,
 }
@@ -56,7 +58,13 @@ pub(crate) struct Description {
 }
 
 fn place(key: ContainerKey, slot: &FrameSlot, hash: FrameHash) -> Place {
-    Place { hash, length: slot.stored_len, object: key, offset: slot.offset, plain: slot.plain_len }
+    Place {
+        hash,
+        length: slot.stored_len,
+        object: key,
+        offset: slot.offset,
+        plain: slot.plain_len,
+    }
 }
 
 /// Stores snapshot root, index part and index root in the last pack, and waits until all packs are stored. Blocks.
@@ -70,7 +78,9 @@ pub(crate) fn store_root(
 ) -> Result<Stored> {
     let snapshot = SnapshotId(crate::random::bytes()?);
     let now = crate::clock::now_ms();
-    let tree_root = tree.root.ok_or_else(|| Error::internal("save", "the tree has no root"))?;
+    let tree_root = tree
+        .root
+        .ok_or_else(|| Error::internal("save", "the tree has no root"))?;
     let (level, refs) = tree_refs(chunks, tree)?;
     chunks.flush()?;
     let root = SnapshotRoot {
@@ -95,13 +105,22 @@ pub(crate) fn store_root(
         refs,
     }
     .encode()?;
-    let span = ChunkSpan { id: ChunkId::of(&root), length: root.len() as u32 };
-    let frame = chunks.encoder.encode(FrameKind::Chunks, &root, vec![span], chunks.level)?;
+    let span = ChunkSpan {
+        id: ChunkId::of(&root),
+        length: root.len() as u32,
+    };
+    let frame = chunks
+        .encoder
+        .encode(FrameKind::Chunks, &root, vec![span], chunks.level)?;
     let (key, slot) = chunks.packer.push(frame)?;
     let root_place = place(key, &slot, FrameHash::of(&root));
     let (index_base, index_root, index) = live;
     let (own_part, folded) = store_index_part(chunks, index_root, index)?;
-    let index = store_index_root(chunks.packer, &mut chunks.encoder, &merged(index_root, &folded, &own_part))?;
+    let index = store_index_root(
+        chunks.packer,
+        &mut chunks.encoder,
+        &merged(index_root, &folded, &own_part),
+    )?;
     let (packs, stored_bytes) = chunks.packer.finish()?;
     Ok(Stored {
         snapshot,
@@ -116,7 +135,7 @@ pub(crate) fn store_root(
         bytes: tree.bytes,
         partial: tree.is_partial,
         comment: description.comment.clone(),
-        pin_base_until: description.pin_base.then(|| now + PIN_DAYS * 86_400_000),
+        pin_base_until_ms: description.pin_base.then(|| now + PIN_DAYS * 86_400_000),
         packs,
         stored_bytes,
     })
@@ -130,13 +149,22 @@ fn tree_refs(chunks: &mut TypedChunks<'_, '_>, tree: &NewTree) -> Result<(u8, Ve
     for node in cut_nodes(&tree.refs) {
         let id = chunks.add(&node.bytes)?;
         let length = node.bytes.len() as u32;
-        refs.push(SegmentRef { first_path: node.first_path, entries: node.entries, id, length });
+        refs.push(SegmentRef {
+            first_path: node.first_path,
+            entries: node.entries,
+            id,
+            length,
+        });
     }
     Ok((1, refs))
 }
 
 /// Stores what this save has packed as an index part, with small older parts taken in.
-fn store_index_part(chunks: &mut TypedChunks<'_, '_>, live: &IndexRoot, index: &Index) -> Result<(PartRef, Vec<FrameHash>)> {
+fn store_index_part(
+    chunks: &mut TypedChunks<'_, '_>,
+    live: &IndexRoot,
+    index: &Index,
+) -> Result<(PartRef, Vec<FrameHash>)> {
     let sizes: Vec<u64> = live.parts.iter().map(|p| u64::from(p.plain_len)).collect();
     let mut builder = std::mem::take(chunks.packer.index_mut());
     let plan = fold_plan(&sizes, builder.bytes_bound() as u64);
@@ -147,7 +175,10 @@ fn store_index_part(chunks: &mut TypedChunks<'_, '_>, live: &IndexRoot, index: &
     }
     let part = builder.finish();
     let hash = FrameHash::of(part.bytes());
-    let frame = chunks.encoder.encode(FrameKind::IndexPart, part.bytes(), Vec::new(), chunks.level)?;
+    let frame =
+        chunks
+            .encoder
+            .encode(FrameKind::IndexPart, part.bytes(), Vec::new(), chunks.level)?;
     let (key, slot) = chunks.packer.push(frame)?;
     let own = PartRef {
         key,
@@ -162,12 +193,21 @@ fn store_index_part(chunks: &mut TypedChunks<'_, '_>, live: &IndexRoot, index: &
 }
 
 fn merged(live: &IndexRoot, folded: &[FrameHash], own: &PartRef) -> IndexRoot {
-    let mut parts: Vec<PartRef> = live.parts.iter().filter(|p| !folded.contains(&p.hash)).cloned().collect();
+    let mut parts: Vec<PartRef> = live
+        .parts
+        .iter()
+        .filter(|p| !folded.contains(&p.hash))
+        .cloned()
+        .collect();
     parts.push(own.clone());
     IndexRoot { parts }
 }
 
-fn store_index_root(packer: &mut Packer<'_>, encoder: &mut FrameEncoder, root: &IndexRoot) -> Result<Place> {
+fn store_index_root(
+    packer: &mut Packer<'_>,
+    encoder: &mut FrameEncoder,
+    root: &IndexRoot,
+) -> Result<Place> {
     let bytes = root.encode()?;
     let hash = FrameHash::of(&bytes);
     let frame = encoder.encode(FrameKind::IndexRoot, &bytes, Vec::new(), 3)?;
@@ -206,12 +246,17 @@ enum Verdict {
 
 fn verdict(newer: &[Record], expected_seq: u64) -> Verdict {
     let fences = |r: &Record| matches!(r.kind(), Kind::Claim | Kind::Snapshot | Kind::Tombstone);
-    if newer.iter().any(|r| matches!(&r.body, Body::Tombstone(body) if body.purge)) {
+    if newer
+        .iter()
+        .any(|r| matches!(&r.body, Body::Tombstone(body) if body.purge))
+    {
         Verdict::Purged
     } else if newer.iter().any(fences) {
         Verdict::Fenced
     } else if newer.first().is_none_or(|r| r.seq != expected_seq)
-        || newer.iter().any(|r| matches!(r.kind(), Kind::Mark | Kind::Repack))
+        || newer
+            .iter()
+            .any(|r| matches!(r.kind(), Kind::Mark | Kind::Repack))
     {
         Verdict::Replan
     } else {
@@ -244,17 +289,27 @@ pub(crate) async fn commit(
                 if record.seq.is_multiple_of(HINT_EVERY) {
                     write_hint(&*access.store, record.seq).await;
                 }
-                return Ok(Committed::Done { seq: record.seq, intent });
+                return Ok(Committed::Done {
+                    seq: record.seq,
+                    intent,
+                });
             }
             Appended::Lost { newer } => {
                 note_pending(access, target, None);
                 let found = verdict(&newer, record.seq);
-                let last = newer.last().ok_or_else(|| Error::internal("save", "lost to nobody"))?;
-                let new_head = LogHead { record: last.clone(), bytes: Bytes::from(last.encode()?) };
+                let last = newer
+                    .last()
+                    .ok_or_else(|| Error::internal("save", "lost to nobody"))?;
+                let new_head = LogHead {
+                    record: last.clone(),
+                    bytes: Bytes::from(last.encode()?),
+                };
                 match found {
                     Verdict::Purged => return Err(purged()),
                     Verdict::Replan => return Ok(Committed::Replan(new_head)),
-                    Verdict::Fenced => intent = Intent::Rescue(format!("fenced by writer {}", last.writer)),
+                    Verdict::Fenced => {
+                        intent = Intent::Rescue(format!("fenced by writer {}", last.writer))
+                    }
                     Verdict::Rebase => {}
                 }
                 head = Some(new_head);
@@ -264,20 +319,31 @@ pub(crate) async fn commit(
 }
 
 fn purged() -> Error {
-    Error::new(ErrorKind::InvalidState, "save", "the notebook was purged; its data can't be brought back by a save")
+    Error::new(
+        ErrorKind::InvalidState,
+        "save",
+        "the notebook was purged; its data can't be brought back by a save",
+    )
 }
 
 /// A record whose fate may stay open is known on this disk before it is sent.
 fn note_pending(access: &Access, target: &mut Target, bytes: Option<&[u8]>) {
     target.session.pending = bytes.and_then(|b| String::from_utf8(b.to_vec()).ok());
     if let Err(error) = target.store_session(&access.inner) {
-        target.notices.push(format!("local state can't be written ({error}); the next save reads every file"));
+        target.notices.push(format!(
+            "local state can't be written ({error}); the next save reads every file"
+        ));
         target.folder = None;
     }
 }
 
 /// Makes the index root cover what others have added since it was stored.
-async fn refresh_index(access: &Access, target: &Target, newest: Option<&Record>, stored: &mut Stored) -> Result<()> {
+async fn refresh_index(
+    access: &Access,
+    target: &Target,
+    newest: Option<&Record>,
+    stored: &mut Stored,
+) -> Result<()> {
     let live = newest.and_then(|r| r.index);
     if live == stored.index_base {
         return Ok(());
@@ -294,7 +360,10 @@ async fn refresh_index(access: &Access, target: &Target, newest: Option<&Record>
     let sealed = builder.finish();
     stored.packs += 1;
     stored.stored_bytes += sealed.bytes.len() as u64;
-    access.store.put(&key.to_string(), sealed.bytes.into()).await?;
+    access
+        .store
+        .put(&key.to_string(), sealed.bytes.into())
+        .await?;
     stored.index = place(key, &slot, FrameHash::of(&bytes));
     stored.index_base = live;
     Ok(())
@@ -318,13 +387,26 @@ fn build_record(
     let (body, head, state, epoch) = match intent {
         Intent::Head => {
             (usage.bytes, usage.files) = (stored.bytes, stored.files);
-            let head = Head { root: stored.root, snapshot: stored.snapshot };
+            let head = Head {
+                root: stored.root,
+                snapshot: stored.snapshot,
+            };
             let epoch = newest.map_or(1, |r| r.epoch + 1);
-            (Body::Snapshot(snapshot_body(stored)), Some(head), state_after(state, stored.partial), epoch)
+            (
+                Body::Snapshot(snapshot_body(stored)),
+                Some(head),
+                state_after(state, stored.partial),
+                epoch,
+            )
         }
         Intent::Rescue(reason) => {
             let epoch = newest.map_or(1, |r| r.epoch);
-            (Body::Rescue(rescue_body(stored, reason)), newest.and_then(|r| r.head), state, epoch)
+            (
+                Body::Rescue(rescue_body(stored, reason)),
+                newest.and_then(|r| r.head),
+                state,
+                epoch,
+            )
         }
     };
     let mut record = Record {
@@ -366,7 +448,7 @@ fn snapshot_body(stored: &Stored) -> SnapshotBody {
         one_shot: true,
         origin: "save".to_owned(),
         partial: stored.partial,
-        pin_base_until: stored.pin_base_until,
+        pin_base_until_ms: stored.pin_base_until_ms,
         python: None,
         root: stored.root,
         snapshot: stored.snapshot,
@@ -392,10 +474,18 @@ fn rescue_body(stored: &Stored, reason: &str) -> RescueBody {
 }
 
 /// Appends a comment on the present state; no snapshot changes. Returns the record's number.
-pub(crate) async fn commit_comment(access: &Access, target: &mut Target, newest: &Record, comment: &str) -> Result<u64> {
+pub(crate) async fn commit_comment(
+    access: &Access,
+    target: &mut Target,
+    newest: &Record,
+    comment: &str,
+) -> Result<u64> {
     let mut newest = newest.clone();
     loop {
-        let body = Body::State(StateBody { comment: Some(comment.to_owned()), info: None });
+        let body = Body::State(StateBody {
+            comment: Some(comment.to_owned()),
+            info: None,
+        });
         let mut record = Record {
             body,
             commit: CommitId(crate::random::bytes()?),
@@ -408,15 +498,28 @@ pub(crate) async fn commit_comment(access: &Access, target: &mut Target, newest:
         record.usage.stored_bytes += record.encode()?.len() as u64;
         check_append(Some(&newest), &record)?;
         let bytes = Bytes::from(record.encode()?);
-        match append(&*access.store, &record, &bytes, Deadline::after(COMMIT_PATIENCE)).await? {
+        match append(
+            &*access.store,
+            &record,
+            &bytes,
+            Deadline::after(COMMIT_PATIENCE),
+        )
+        .await?
+        {
             Appended::Acknowledged => {
                 target.set_head(&bytes);
                 return Ok(record.seq);
             }
             Appended::Lost { newer } => match verdict(&newer, record.seq) {
-                Verdict::Rebase | Verdict::Replan => newest = newer.last().cloned().unwrap_or(newest),
+                Verdict::Rebase | Verdict::Replan => {
+                    newest = newer.last().cloned().unwrap_or(newest)
+                }
                 Verdict::Fenced | Verdict::Purged => {
-                    return Err(Error::new(ErrorKind::Fenced, "save", "another writer has saved since; nothing has changed here"));
+                    return Err(Error::new(
+                        ErrorKind::Fenced,
+                        "save",
+                        "another writer has saved since; nothing has changed here",
+                    ));
                 }
             },
         }

@@ -12,25 +12,44 @@ use std::sync::atomic::Ordering;
 /// Bytes for one frame.
 pub(crate) enum Job {
     /// Small files, one chunk each: work number, start and length in `plain`, and what the reader found.
-    Small { plain: Vec<u8>, spans: Vec<(u32, usize, usize, Found)> },
+    Small {
+        plain: Vec<u8>,
+        spans: Vec<(u32, usize, usize, Found)>,
+    },
     /// Neighbouring chunks of a large file.
-    Chunks { plain: Vec<u8>, lengths: Vec<u32>, file: Arc<LargeFile>, slot: usize },
+    Chunks {
+        plain: Vec<u8>,
+        lengths: Vec<u32>,
+        file: Arc<LargeFile>,
+        slot: usize,
+    },
 }
 
 /// Takes jobs until there are no more.
-pub(crate) fn run_encoder(pipeline: &Pipeline<'_>, jobs: &Receiver<Job>, frames: &Sender<EncodedFrame>) -> Result<()> {
+pub(crate) fn run_encoder(
+    pipeline: &Pipeline<'_>,
+    jobs: &Receiver<Job>,
+    frames: &Sender<EncodedFrame>,
+) -> Result<()> {
     let mut encoder = FrameEncoder::new()?;
     for job in jobs {
         pipeline.access.cancel.check()?;
         let (plain, chunks) = match job {
             Job::Small { plain, spans } => small(pipeline, plain, spans),
-            Job::Chunks { plain, lengths, file, slot } => large(pipeline, plain, &lengths, &file, slot),
+            Job::Chunks {
+                plain,
+                lengths,
+                file,
+                slot,
+            } => large(pipeline, plain, &lengths, &file, slot),
         };
         if chunks.is_empty() {
             continue;
         }
         let frame = encoder.encode(FrameKind::Chunks, &plain, chunks, pipeline.level)?;
-        frames.send(frame).map_err(|_| Error::internal("save", "the packer has stopped"))?;
+        frames
+            .send(frame)
+            .map_err(|_| Error::internal("save", "the packer has stopped"))?;
     }
     Ok(())
 }
@@ -54,7 +73,10 @@ impl Sieve<'_, '_> {
             counts.bytes_new.fetch_add(length as u64, Ordering::Relaxed);
             self.plain.copy_within(start..start + length, self.kept);
             self.kept += length;
-            self.chunks.push(ChunkSpan { id, length: length as u32 });
+            self.chunks.push(ChunkSpan {
+                id,
+                length: length as u32,
+            });
         }
         id
     }
@@ -70,12 +92,21 @@ fn small(
     plain: Vec<u8>,
     spans: Vec<(u32, usize, usize, Found)>,
 ) -> (Vec<u8>, Vec<ChunkSpan>) {
-    pipeline.access.meter.add(spans.len() as u64, plain.len() as u64);
-    let mut sieve = Sieve { pipeline, plain, kept: 0, chunks: Vec::new() };
+    pipeline
+        .access
+        .meter
+        .add(spans.len() as u64, plain.len() as u64);
+    let mut sieve = Sieve {
+        pipeline,
+        plain,
+        kept: 0,
+        chunks: Vec::new(),
+    };
     let mut outcomes = Vec::with_capacity(spans.len());
     for (work, start, length, found) in spans {
         let id = (length > 0).then(|| sieve.chunk(start, length));
-        let as_scanned = found.trusted && found.xattrs.is_empty() && found.stat == pipeline.scanned(work);
+        let as_scanned =
+            found.trusted && found.xattrs.is_empty() && found.stat == pipeline.scanned(work);
         outcomes.push((
             work,
             if as_scanned {
@@ -103,7 +134,12 @@ fn large(
     file: &LargeFile,
     slot: usize,
 ) -> (Vec<u8>, Vec<ChunkSpan>) {
-    let mut sieve = Sieve { pipeline, plain, kept: 0, chunks: Vec::new() };
+    let mut sieve = Sieve {
+        pipeline,
+        plain,
+        kept: 0,
+        chunks: Vec::new(),
+    };
     let mut start = 0;
     let mut ids = Vec::with_capacity(lengths.len());
     for length in lengths {

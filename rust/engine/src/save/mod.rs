@@ -43,7 +43,11 @@ const MAX_PLANS: u32 = 8;
 const MANY_RECENT: usize = 32;
 
 /// Saves `directory` as the workspace head.
-pub(crate) async fn save(access: Access, directory: &Path, options: SaveOptions) -> Result<SaveReport> {
+pub(crate) async fn save(
+    access: Access,
+    directory: &Path,
+    options: SaveOptions,
+) -> Result<SaveReport> {
     check_options(&access, &options)?;
     let access = Arc::new(access);
     let target = lock(&access, directory).await?;
@@ -53,8 +57,16 @@ pub(crate) async fn save(access: Access, directory: &Path, options: SaveOptions)
 
 fn check_options(access: &Access, options: &SaveOptions) -> Result<()> {
     access.inner.format.check_writable()?;
-    if options.comment.as_ref().is_some_and(|c| c.len() > MAX_COMMENT_BYTES) {
-        return Err(Error::new(ErrorKind::InvalidInput, "save", "the comment is longer than 1,024 bytes; shorten it"));
+    if options
+        .comment
+        .as_ref()
+        .is_some_and(|c| c.len() > MAX_COMMENT_BYTES)
+    {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "save",
+            "the comment is longer than 1,024 bytes; shorten it",
+        ));
     }
     Ok(())
 }
@@ -66,7 +78,9 @@ pub(crate) async fn lock(access: &Arc<Access>, directory: &Path) -> Result<Targe
 }
 
 /// Runs `work` where blocking is allowed; a panic becomes an `Internal` error.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(e) => Err(Error::internal("work", format!("a worker failed: {e}"))),
@@ -105,34 +119,64 @@ pub(crate) async fn run(
         target = returned;
         if intent == Intent::Head && !scanned.planned.is_changed && start.is_head_tree {
             let report = unchanged(access, &mut target, &start, &scanned.planned, &options).await?;
-            return Ok((target, finish_report(access, &target_notices(&target), report, watch)));
+            let report = finish_report(access, &target.notices, report, watch);
+            return Ok((target, report));
         }
         let index = base::index(access, target.folder.as_ref(), &start.index_root).await?;
         let orphans = load_orphans(access, &target, start.head.as_ref()).await?;
-        let stage = Stage { start, planned: scanned.planned, index, orphans, options: options.clone(), deadline, intent: intent.clone() };
+        let stage = Stage {
+            start,
+            planned: scanned.planned,
+            index,
+            orphans,
+            options: options.clone(),
+            deadline,
+            intent: intent.clone(),
+        };
         let (returned, staged) = store(access, target, stage).await?;
         target = returned;
         let (mut stored, tree, report, start) = match staged {
-            Staged::Same(report) => return Ok((target, finish_report(access, &target_notices(&target), report, watch))),
+            Staged::Same(report) => {
+                let report = finish_report(access, &target.notices, report, watch);
+                return Ok((target, report));
+            }
             Staged::Stored(all) => *all,
         };
         access.meter.begin("commit", 0, 0);
         match commit(access, &mut target, start.head, &mut stored, intent.clone()).await? {
             Committed::Replan(newest) => head = Some(newest),
-            Committed::Done { seq, intent: reached } => {
-                let report = settle(access, &mut target, &stored, tree, report, seq, &wished, &reached)?;
-                return Ok((target, finish_report(access, &target_notices(&target), report, watch)));
+            Committed::Done {
+                seq,
+                intent: reached,
+            } => {
+                let report = settle(
+                    access,
+                    &mut target,
+                    &stored,
+                    tree,
+                    report,
+                    seq,
+                    &wished,
+                    &reached,
+                )?;
+                let report = finish_report(access, &target.notices, report, watch);
+                return Ok((target, report));
             }
         }
     }
-    Err(Error::new(ErrorKind::Conflict, "save", "prune kept moving the packs that this save relies on; try again"))
+    Err(Error::new(
+        ErrorKind::Conflict,
+        "save",
+        "prune kept moving the packs that this save relies on; try again",
+    ))
 }
 
-fn target_notices(target: &Target) -> Vec<String> {
-    target.notices.clone()
-}
-
-fn finish_report(access: &Access, notices: &[String], mut report: SaveReport, watch: Stopwatch) -> SaveReport {
+fn finish_report(
+    access: &Access,
+    notices: &[String],
+    mut report: SaveReport,
+    watch: Stopwatch,
+) -> SaveReport {
     let totals = access.totals();
     report.bytes_uploaded = totals.bytes_up;
     report.requests = totals.into();
@@ -141,7 +185,10 @@ fn finish_report(access: &Access, notices: &[String], mut report: SaveReport, wa
         && report.stale.is_empty()
         && report.unstable.is_empty()
         && report.omitted.is_empty()
-        && report.skipped.iter().all(|s| !s.reason.starts_with("unreadable"));
+        && report
+            .skipped
+            .iter()
+            .all(|s| !s.reason.starts_with("unreadable"));
     report.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     report
@@ -160,8 +207,12 @@ enum Unproven {
 impl Unproven {
     fn text(&self) -> String {
         match self {
-            Unproven::Unknown => "the directory was never restored from or saved to this repository".to_owned(),
-            Unproven::Outdated(head) => format!("another writer has saved since; the head is now {head}"),
+            Unproven::Unknown => {
+                "the directory was never restored from or saved to this repository".to_owned()
+            }
+            Unproven::Outdated(head) => {
+                format!("another writer has saved since; the head is now {head}")
+            }
             Unproven::HalfRestored => "a restore into the directory has not finished".to_owned(),
         }
     }
@@ -183,7 +234,12 @@ fn unproven(target: &Target, head: Option<&LogHead>, take_over: bool) -> Option<
 }
 
 /// Step 1: index root and base tree.
-async fn prepare(access: &Access, target: &Target, head: Option<LogHead>, take_over: bool) -> Result<Start> {
+async fn prepare(
+    access: &Access,
+    target: &Target,
+    head: Option<LogHead>,
+    take_over: bool,
+) -> Result<Start> {
     let record = head.as_ref().map(|h| &h.record);
     let index_root = base::index_root(access, target.folder.as_ref(), record).await?;
     let head_snapshot = record.and_then(|r| r.head).map(|h| h.snapshot);
@@ -194,12 +250,23 @@ async fn prepare(access: &Access, target: &Target, head: Option<LogHead>, take_o
             let index = base::index(access, target.folder.as_ref(), &index_root).await?;
             let root = base::snapshot_root(access, &head.root, Some(&index)).await?;
             let segments = base::segments(access, &index, &root).await?;
-            Some(Arc::new(KnownTree { saved_here: false, segments, keys: Vec::new() }))
+            Some(Arc::new(KnownTree {
+                saved_here: false,
+                segments,
+                keys: Vec::new(),
+            }))
         }
         _ => None,
     };
-    let is_head_tree = head_snapshot.is_some() && target.tree.as_ref().map(|(id, _)| *id) == head_snapshot;
-    Ok(Start { index_place: record.and_then(|r| r.index), head, index_root, base_tree, is_head_tree })
+    let is_head_tree =
+        head_snapshot.is_some() && target.tree.as_ref().map(|(id, _)| *id) == head_snapshot;
+    Ok(Start {
+        index_place: record.and_then(|r| r.index),
+        head,
+        index_root,
+        base_tree,
+        is_head_tree,
+    })
 }
 
 struct ScannedTarget {
@@ -231,18 +298,25 @@ async fn unchanged(
     planned: &Planned,
     options: &SaveOptions,
 ) -> Result<SaveReport> {
-    let Some(known) = &start.head else { return Err(Error::internal("save", "no head")) };
+    let Some(known) = &start.head else {
+        return Err(Error::internal("save", "no head"));
+    };
     let newest = match target.is_open {
-        true => base::newest(access, target.known_head()).await?,
+        true => base::newest(access, target.known_head().as_ref()).await?,
         false => None,
     };
     let record = newest.as_ref().map_or(&known.record, |h| &h.record);
-    let head = record.head.ok_or_else(|| Error::internal("save", "no workspace head"))?;
+    let head = record
+        .head
+        .ok_or_else(|| Error::internal("save", "no workspace head"))?;
     if Some(head.snapshot) != known.record.head.map(|h| h.snapshot) {
         return Err(Error::new(
             ErrorKind::Fenced,
             "save",
-            format!("another writer has saved since (the head is {}); nothing has changed here", head.snapshot),
+            format!(
+                "another writer has saved since (the head is {}); nothing has changed here",
+                head.snapshot
+            ),
         ));
     }
     if let Some(newest) = &newest {
@@ -266,15 +340,33 @@ async fn unchanged(
 }
 
 /// Packs that an unfinished save of this target left in the store, unless a Mark may name them.
-async fn load_orphans(access: &Access, target: &Target, head: Option<&LogHead>) -> Result<Option<IndexPart>> {
-    let Some(folder) = &target.folder else { return Ok(None) };
+async fn load_orphans(
+    access: &Access,
+    target: &Target,
+    head: Option<&LogHead>,
+) -> Result<Option<IndexPart>> {
+    let Some(folder) = &target.folder else {
+        return Ok(None);
+    };
     let uploaded = folder.load_uploaded();
-    let Some(oldest) = uploaded.iter().map(|(seq, _)| *seq).min() else { return Ok(None) };
+    let Some(oldest) = uploaded.iter().map(|(seq, _)| *seq).min() else {
+        return Ok(None);
+    };
     let newest = head.map_or(0, |h| h.record.seq);
     let is_safe = oldest <= newest
         && (oldest == newest || {
-            let since = crate::log::read_from(&*access.store, access.inner.repository(), oldest + 1, newest).await;
-            since.is_ok_and(|records| records.iter().all(|r| !matches!(r.kind(), Kind::Mark | Kind::Repack)))
+            let since = crate::log::read_from(
+                &*access.store,
+                access.inner.repository(),
+                oldest + 1,
+                newest,
+            )
+            .await;
+            since.is_ok_and(|records| {
+                records
+                    .iter()
+                    .all(|r| !matches!(r.kind(), Kind::Mark | Kind::Repack))
+            })
         });
     if !is_safe {
         folder.clear_uploaded();
@@ -317,7 +409,15 @@ fn store_blocking(
     stage: Stage,
     runtime: tokio::runtime::Handle,
 ) -> Result<(Target, Staged)> {
-    let Stage { start, planned, index, orphans, options, deadline, intent } = stage;
+    let Stage {
+        start,
+        planned,
+        index,
+        orphans,
+        options,
+        deadline,
+        intent,
+    } = stage;
     let resources = Resources::choose(options.threads, options.memory_bytes);
     let level = zstd_level(options.level, resources.threads);
     let params = chunker_params(access);
@@ -325,15 +425,27 @@ fn store_blocking(
     let record = start.head.as_ref().map(|h| &h.record);
     let epoch = record.map_or(1, |r| r.epoch + 1);
     let base_seq = record.map_or(0, |r| r.seq);
-    let mut packer =
-        Packer::new(access, runtime, target.folder.clone(), (epoch, base_seq), resources, options.limit_rate)?;
+    let mut packer = Packer::new(
+        access,
+        runtime,
+        target.folder.clone(),
+        (epoch, base_seq),
+        resources,
+        options.limit_rate,
+    )?;
     let fresh = FreshChunks::new();
     if let Some(part) = &orphans {
         packer.adopt(part);
-        part.iter().for_each(|(id, _)| drop(fresh.claim(&id)));
+        part.iter().for_each(|(id, _)| {
+            fresh.claim(&id);
+        });
     }
     let counts = Counts::default();
-    let (units, left_out) = planned.order(&options, u64::from(params.whole), u64::from(access.inner.format.frame.target));
+    let (units, left_out) = planned.order(
+        &options,
+        u64::from(params.whole),
+        u64::from(access.inner.format.frame.target),
+    );
     let is_flushed = flush_recent(&target, &planned)?;
     let parts = Parts {
         access,
@@ -361,7 +473,14 @@ fn store_blocking(
     let numeric_ids = access.inner.format.numeric_ids;
     let mut chunks = TypedChunks::new(&mut packer, &index, &fresh, level)?;
     let base_tree = start.base_tree.as_deref();
-    let tree = build_tree(&target.root, &planned, base_tree, &mut outcomes, numeric_ids, &mut chunks)?;
+    let tree = build_tree(
+        &target.root,
+        &planned,
+        base_tree,
+        &mut outcomes,
+        numeric_ids,
+        &mut chunks,
+    )?;
     drop(outcomes);
     let mut report = report_of(&planned, &tree, &counts);
     if let Some(same) = same_as_head(access, &mut target, &start, &intent, &tree)? {
@@ -370,21 +489,37 @@ fn store_blocking(
         return Ok((target, Staged::Same(report)));
     }
     let description = Description {
-        base: target.tree.as_ref().map(|(id, _)| *id).or(record.and_then(|r| r.head).map(|h| h.snapshot)),
+        base: target
+            .tree
+            .as_ref()
+            .map(|(id, _)| *id)
+            .or(record.and_then(|r| r.head).map(|h| h.snapshot)),
         comment: options.comment.clone(),
-        origin: if intent == Intent::Head { "save" } else { "rescue" },
+        origin: if intent == Intent::Head {
+            "save"
+        } else {
+            "rescue"
+        },
         root_mode: target.root.stat_root()?.mode,
         epoch,
         pin_base: intent == Intent::Head && shrank(record, &tree, &mut report),
     };
     let live = (start.index_place, &start.index_root, &index);
     let stored = store_root(access, &target, &mut chunks, &tree, live, &description)?;
-    Ok((target, Staged::Stored(Box::new((stored, tree, report, start)))))
+    Ok((
+        target,
+        Staged::Stored(Box::new((stored, tree, report, start))),
+    ))
 }
 
 fn chunker_params(access: &Access) -> ChunkerParams {
     let spec = &access.inner.format.chunker;
-    ChunkerParams { average: spec.average, minimum: spec.minimum, maximum: spec.maximum, whole: spec.whole }
+    ChunkerParams {
+        average: spec.average,
+        minimum: spec.minimum,
+        maximum: spec.maximum,
+        whole: spec.whole,
+    }
 }
 
 /// The zstd level: with few cores compression decides how long a save takes.
@@ -400,7 +535,10 @@ fn zstd_level(level: Level, threads: usize) -> i32 {
 /// Flushes a workspace in which much was modified a moment ago, once for all files.
 fn flush_recent(target: &Target, planned: &Planned) -> Result<bool> {
     let since = planned.settled.seconds - 60;
-    let recent = planned.work.iter().filter(|i| planned.scanned.stat(**i as usize).mtime.seconds >= since);
+    let recent = planned
+        .work
+        .iter()
+        .filter(|i| planned.scanned.stat(**i as usize).mtime.seconds >= since);
     if recent.take(MANY_RECENT + 1).count() <= MANY_RECENT {
         return Ok(false);
     }
@@ -409,14 +547,27 @@ fn flush_recent(target: &Target, planned: &Planned) -> Result<bool> {
 }
 
 fn begin_progress(access: &Access, planned: &Planned) {
-    let bytes = planned.work.iter().map(|i| planned.scanned.stat(*i as usize).size).sum();
+    let bytes = planned
+        .work
+        .iter()
+        .map(|i| planned.scanned.stat(*i as usize).size)
+        .sum();
     access.meter.begin("save", planned.work.len() as u64, bytes);
 }
 
 /// Readers, encoders and this thread as packer, until everything is read, encoded and packed.
-fn run_pipeline(parts: Parts<'_>, left_out: &[u32], packer: &mut Packer<'_>, resources: Resources) -> Result<Vec<Outcome>> {
+fn run_pipeline(
+    parts: Parts<'_>,
+    left_out: &[u32],
+    packer: &mut Packer<'_>,
+    resources: Resources,
+) -> Result<Vec<Outcome>> {
     let pipeline = Pipeline::new(parts);
-    pipeline.settle_all(left_out.iter().map(|i| (*i, Outcome::LeftOut(nbws_core::tree::OmitReason::Quota))));
+    pipeline.settle_all(
+        left_out
+            .iter()
+            .map(|i| (*i, Outcome::LeftOut(nbws_core::tree::OmitReason::Quota))),
+    );
     let (jobs, job_queue) = crossbeam_channel::bounded(resources.threads * 2);
     let (frames, frame_queue) = crossbeam_channel::bounded(resources.threads * 2);
     std::thread::scope(|scope| {
@@ -456,8 +607,11 @@ fn describe_scan(report: &mut SaveReport, planned: &Planned) {
     report.files_removed = planned.files_removed;
     report.files_opened += planned.scanned.files_opened;
     let scanned = planned.scanned.skipped.iter();
-    report.skipped.extend(scanned.map(|s| Skipped { path: s.path.clone(), reason: s.reason.text().into_owned() }));
-    let problems = planned.scanned.rule_problems.iter();
+    report.skipped.extend(scanned.map(|s| Skipped {
+        path: s.path.clone(),
+        reason: s.reason.text().into_owned(),
+    }));
+    let problems = planned.scanned.problems.iter();
     report.warnings.extend(problems.map(ToString::to_string));
 }
 
@@ -491,8 +645,13 @@ fn same_as_head(
     intent: &Intent,
     tree: &NewTree,
 ) -> Result<Option<(SnapshotId, u64)>> {
-    let is_same = start.base_tree.as_ref().is_some_and(|base| base.segments == tree.known.segments);
-    let (Some(head), Some((base, _)), true) = (&start.head, &target.tree, is_same) else { return Ok(None) };
+    let is_same = start
+        .base_tree
+        .as_ref()
+        .is_some_and(|base| base.segments == tree.known.segments);
+    let (Some(head), Some((base, _)), true) = (&start.head, &target.tree, is_same) else {
+        return Ok(None);
+    };
     // Work that is kept beside the head is only worth it if it differs from what the target was given.
     if !start.is_head_tree && *intent == Intent::Head {
         return Ok(None);
@@ -504,7 +663,9 @@ fn same_as_head(
 
 /// Whether more than half of the files or bytes went since the head, in which case the head is worth keeping.
 fn shrank(record: Option<&Record>, tree: &NewTree, report: &mut SaveReport) -> bool {
-    let Some(before) = record.filter(|r| r.head.is_some()).map(|r| r.usage) else { return false };
+    let Some(before) = record.filter(|r| r.head.is_some()).map(|r| r.usage) else {
+        return false;
+    };
     let is_less = tree.files < before.files / 2 || tree.bytes < before.bytes / 2;
     if is_less {
         report.warnings.push(format!(
@@ -537,7 +698,9 @@ fn settle(
         target.session.proof_root = Some(stored.tree_root);
         target.session.synced = false;
         if let Err(error) = target.store_tree(&access.inner, stored.snapshot, tree.known) {
-            target.notices.push(format!("local state can't be written ({error}); the next save reads every file"));
+            target.notices.push(format!(
+                "local state can't be written ({error}); the next save reads every file"
+            ));
         }
         return Ok(report);
     };
@@ -546,7 +709,11 @@ fn settle(
         report.rescue = Some(report.snapshot.clone());
         return Ok(report);
     }
-    let kind = if target.session.proof.is_some() { ErrorKind::Fenced } else { ErrorKind::InvalidState };
+    let kind = if target.session.proof.is_some() {
+        ErrorKind::Fenced
+    } else {
+        ErrorKind::InvalidState
+    };
     Err(Error::new(
         kind,
         "save",

@@ -90,7 +90,11 @@ impl<'a> Packer<'a> {
         if let Some(folder) = &self.folder {
             folder.store_index_part(hash, part.bytes())?;
         }
-        self.access.inner.memory().parts.insert(hash, Arc::new(part));
+        self.access
+            .inner
+            .memory()
+            .parts
+            .insert(hash, Arc::new(part));
         Ok(())
     }
 
@@ -99,7 +103,11 @@ impl<'a> Packer<'a> {
         if let Some(folder) = &self.folder {
             folder.store_index_part(hash, &bytes)?;
         }
-        self.access.inner.memory().frames.insert(hash, Arc::new(bytes));
+        self.access
+            .inner
+            .memory()
+            .frames
+            .insert(hash, Arc::new(bytes));
         Ok(())
     }
 
@@ -128,7 +136,9 @@ impl<'a> Packer<'a> {
     }
 
     fn collect_finished(&mut self) -> Result<()> {
-        let (done, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.uploads).into_iter().partition(JoinHandle::is_finished);
+        let (done, running): (Vec<_>, Vec<_>) = std::mem::take(&mut self.uploads)
+            .into_iter()
+            .partition(JoinHandle::is_finished);
         self.uploads = running;
         for upload in done {
             self.wait_for(upload)?;
@@ -163,8 +173,14 @@ impl<'a> Packer<'a> {
 }
 
 pub(crate) fn new_pack(access: &Access, epoch: u64) -> Result<PackBuilder> {
-    let id = ContainerId { epoch, random: crate::random::bytes()? };
-    Ok(PackBuilder::new(Header { repository: access.inner.repository(), key: ContainerKey::pack(id) }))
+    let id = ContainerId {
+        epoch,
+        random: crate::random::bytes()?,
+    };
+    Ok(PackBuilder::new(Header {
+        repository: access.inner.repository(),
+        key: ContainerKey::pack(id),
+    }))
 }
 
 struct Upload {
@@ -185,7 +201,11 @@ impl Upload {
     }
 
     async fn send(&self, sealed: SealedPack) -> Result<()> {
-        let _slot = self.slots.acquire().await.map_err(|e| Error::internal("upload", e.to_string()))?;
+        let _slot = self
+            .slots
+            .acquire()
+            .await
+            .map_err(|e| Error::internal("upload", e.to_string()))?;
         self.rate.wait(sealed.bytes.len() as u64).await;
         let SealedPack { key, bytes, frames } = sealed;
         self.store.put(&key.to_string(), bytes.into()).await?;
@@ -195,7 +215,9 @@ impl Upload {
                 journal.add_frame(key.id, frame);
             }
             // Losing the journal costs a second upload, not data.
-            if let Err(error) = folder.store_uploaded(key.id, self.base_seq, journal.finish().bytes()) {
+            if let Err(error) =
+                folder.store_uploaded(key.id, self.base_seq, journal.finish().bytes())
+            {
                 tracing::debug!(%error, "uploaded pack is not journalled");
             }
         }

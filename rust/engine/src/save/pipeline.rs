@@ -3,8 +3,8 @@
 use super::encode::Job;
 use super::plan::Planned;
 use crate::clock::Deadline;
-use crate::local::Stat;
 use crate::local::Root;
+use crate::local::Stat;
 use crate::workspace::Access;
 use crossbeam_channel::Sender;
 use nbws_core::chunker::Chunker;
@@ -64,7 +64,11 @@ impl LargeFile {
     pub(crate) fn reserve(&self, lengths: &[u32]) -> usize {
         let mut runs = self.runs();
         let slot = runs.len();
-        runs.extend(lengths.iter().map(|length| Run { id: ChunkId([0; 32]), length: *length, count: 1 }));
+        runs.extend(lengths.iter().map(|length| Run {
+            id: ChunkId([0; 32]),
+            length: *length,
+            count: 1,
+        }));
         slot
     }
 
@@ -160,7 +164,12 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Pipeline<'a> {
     pub(crate) fn new(parts: Parts<'a>) -> Self {
-        let outcomes = parts.planned.work.iter().map(|_| Outcome::Pending).collect();
+        let outcomes = parts
+            .planned
+            .work
+            .iter()
+            .map(|_| Outcome::Pending)
+            .collect();
         Pipeline {
             access: parts.access,
             root: parts.root,
@@ -190,12 +199,16 @@ impl<'a> Pipeline<'a> {
     }
 
     pub(crate) fn path(&self, work: u32) -> &'a [u8] {
-        self.planned.scanned.path(self.planned.work[work as usize] as usize)
+        self.planned
+            .scanned
+            .path(self.planned.work[work as usize] as usize)
     }
 
     /// What the scan saw of a file.
     pub(crate) fn scanned(&self, work: u32) -> Stat {
-        self.planned.scanned.stat(self.planned.work[work as usize] as usize)
+        self.planned
+            .scanned
+            .stat(self.planned.work[work as usize] as usize)
     }
 
     /// Notes what became of a file.
@@ -213,7 +226,8 @@ impl<'a> Pipeline<'a> {
 
     /// Hands a job to the encoders; a closed channel means that somebody stopped the pipeline.
     pub(crate) fn send(&self, jobs: &Sender<Job>, job: Job) -> Result<()> {
-        jobs.send(job).map_err(|_| Error::internal("save", "the encoders have stopped"))
+        jobs.send(job)
+            .map_err(|_| Error::internal("save", "the encoders have stopped"))
     }
 
     /// Makes sure that the chunk of zeros is stored.
@@ -224,7 +238,15 @@ impl<'a> Pipeline<'a> {
         let (_, length) = self.chunker.zero_chunk();
         let file = Arc::new(LargeFile::default());
         let slot = file.reserve(&[length]);
-        self.send(jobs, Job::Chunks { plain: vec![0; length as usize], lengths: vec![length], file, slot })
+        self.send(
+            jobs,
+            Job::Chunks {
+                plain: vec![0; length as usize],
+                lengths: vec![length],
+                file,
+                slot,
+            },
+        )
     }
 
     /// Keeps the first failure and stops everybody.
@@ -240,7 +262,10 @@ impl<'a> Pipeline<'a> {
     pub(crate) fn finish(self) -> Result<Vec<Outcome>> {
         match self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
             Some(error) => Err(error),
-            None => Ok(self.outcomes.into_inner().unwrap_or_else(|e| e.into_inner())),
+            None => Ok(self
+                .outcomes
+                .into_inner()
+                .unwrap_or_else(|e| e.into_inner())),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Steps 2 to 4 of a save: scan, merge with the base, order the work.
 
 use crate::local::cache::KnownTree;
-use crate::local::{ScanOptions, Scanned, scan};
 use crate::local::{FileKind, SkipReason, Stat};
+use crate::local::{ScanOptions, Scanned, scan};
 use crate::options::SaveOptions;
 use crate::session::Target;
 use crate::workspace::Access;
@@ -57,7 +57,7 @@ impl Shields {
         let mut paths: Vec<Vec<u8>> = scanned
             .skipped
             .iter()
-            .filter(|s| matches!(s.reason, SkipReason::Unreadable(_) | SkipReason::Mount))
+            .filter(|s| s.reason.keeps_base() || s.reason == SkipReason::Mount)
             .map(|s| s.path.clone())
             .collect();
         paths.sort();
@@ -71,7 +71,9 @@ impl Shields {
 }
 
 /// The entries of a tree with their stat keys; entries without a key get [`StatKey::UNKNOWN`].
-pub(crate) fn entries(tree: Option<&KnownTree>) -> impl Iterator<Item = Result<(Entry, StatKey)>> + '_ {
+pub(crate) fn entries(
+    tree: Option<&KnownTree>,
+) -> impl Iterator<Item = Result<(Entry, StatKey)>> + '_ {
     let segments = tree.map_or(&[][..], |t| &t.segments);
     let keys = tree.map_or(&[][..], |t| &t.keys);
     let all = segments.iter().flat_map(|bytes| {
@@ -81,7 +83,8 @@ pub(crate) fn entries(tree: Option<&KnownTree>) -> impl Iterator<Item = Result<(
         };
         reader.into_iter().flatten().chain(failure)
     });
-    all.enumerate().map(|(i, entry)| entry.map(|e| (e, keys.get(i).copied().unwrap_or(StatKey::UNKNOWN))))
+    all.enumerate()
+        .map(|(i, entry)| entry.map(|e| (e, keys.get(i).copied().unwrap_or(StatKey::UNKNOWN))))
 }
 
 /// How the merge sees a scanned entry.
@@ -96,7 +99,10 @@ pub(crate) fn seen<'a>(path: &'a [u8], stat: &Stat) -> Seen<'a> {
         kind,
         size: stat.size,
         mtime: stat.mtime,
-        key: StatKey { ino: stat.ino, ctime: stat.ctime },
+        key: StatKey {
+            ino: stat.ino,
+            ctime: stat.ctime,
+        },
         owner: (stat.uid, stat.gid),
     }
 }
@@ -110,7 +116,14 @@ pub(crate) fn plan(
     threads: usize,
 ) -> Result<Planned> {
     let rules = Rules::new(&options.exclude, options.cachedir_tag)?;
-    let scanned = scan(&target.root, &ScanOptions { rules: &rules, threads, cancel: &access.cancel })?;
+    let scanned = scan(
+        &target.root,
+        &ScanOptions {
+            rules: &rules,
+            threads,
+            cancel: &access.cancel,
+        },
+    )?;
     let mut planned = Planned {
         decisions: vec![Decision::Metadata; scanned.len()],
         work: Vec::new(),
@@ -194,7 +207,10 @@ impl Planned {
     }
 
     fn has_same_link(&self, entry: &Entry, i: usize, scanned: &Scanned) -> bool {
-        let leader = self.leaders.get(&(i as u32)).map(|l| scanned.path(*l as usize));
+        let leader = self
+            .leaders
+            .get(&(i as u32))
+            .map(|l| scanned.path(*l as usize));
         entry.link.as_deref() == leader
     }
 
@@ -209,7 +225,10 @@ impl Planned {
         if stat.kind != FileKind::File {
             return;
         }
-        let leader = self.leaders.get(&(i as u32)).map(|l| self.decisions[*l as usize]);
+        let leader = self
+            .leaders
+            .get(&(i as u32))
+            .map(|l| self.decisions[*l as usize]);
         self.decisions[i] = match leader {
             Some(shared @ Decision::Content(_)) => shared,
             _ => {
@@ -238,7 +257,12 @@ impl Planned {
     }
 
     /// The files to read in order of worth, and what a hard limit leaves out (by work number).
-    pub(crate) fn order(&self, options: &SaveOptions, whole: u64, frame_bytes: u64) -> (Vec<Unit>, Vec<u32>) {
+    pub(crate) fn order(
+        &self,
+        options: &SaveOptions,
+        whole: u64,
+        frame_bytes: u64,
+    ) -> (Vec<Unit>, Vec<u32>) {
         let candidates: Vec<Candidate<'_>> = self
             .work
             .iter()
@@ -248,8 +272,9 @@ impl Planned {
             })
             .collect();
         let admissions = admit(&candidates, self.kept_bytes, options.hard_bytes, whole);
-        let left_out: Vec<u32> =
-            (0..candidates.len() as u32).filter(|i| admissions[*i as usize] == Admission::LeaveOut).collect();
+        let left_out: Vec<u32> = (0..candidates.len() as u32)
+            .filter(|i| admissions[*i as usize] == Admission::LeaveOut)
+            .collect();
         let mut units = save_order(&candidates, whole, frame_bytes);
         if !left_out.is_empty() {
             for unit in &mut units {

@@ -100,13 +100,18 @@ fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
         stat = file.stat()?;
     }
     if stat.kind != FileKind::File {
-        return Err(Error::new(ErrorKind::LocalIo, "read", "became something else while it was saved"));
+        return Err(Error::new(
+            ErrorKind::LocalIo,
+            "read",
+            "became something else while it was saved",
+        ));
     }
     Ok((file, stat))
 }
 
 fn compare(before: &Stat, after: &Stat, read: u64) -> Stability {
-    let same = before.mtime == after.mtime && before.ctime == after.ctime && before.size == after.size;
+    let same =
+        before.mtime == after.mtime && before.ctime == after.ctime && before.size == after.size;
     if same && read == before.size {
         Stability::Same
     } else if after.size > before.size && read == before.size {
@@ -158,7 +163,14 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
             }
         };
         let content = Arc::new(LargeFile::default());
-        let mut cutting = Cutting { pipeline, jobs, content: &content, frame: Vec::new(), lengths: Vec::new(), open: 0 };
+        let mut cutting = Cutting {
+            pipeline,
+            jobs,
+            content: &content,
+            frame: Vec::new(),
+            lengths: Vec::new(),
+            open: 0,
+        };
         let (read, holes) = match cut_file(&mut cutting, &file, stat.size) {
             Ok(done) => done,
             Err(error) => {
@@ -168,7 +180,10 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         };
         let after = file.stat()?;
         let stability = compare(&stat, &after, read);
-        if matches!(stability, Stability::Changed | Stability::Grown) && attempt < TRIES && !pipeline.deadline.passed() {
+        if matches!(stability, Stability::Changed | Stability::Grown)
+            && attempt < TRIES
+            && !pipeline.deadline.passed()
+        {
             // The chunks that were sent stay in the packs; the next prune finds them unused.
             continue;
         }
@@ -181,7 +196,8 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
                 holes,
                 xattrs: file.xattrs()?,
                 unstable: matches!(stability, Stability::Changed),
-                trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
+                trusted: matches!(stability, Stability::Same)
+                    && stat.ctime < pipeline.planned.settled,
                 stat,
             })),
         );
@@ -209,9 +225,16 @@ fn cut_file(cutting: &mut Cutting<'_, '_>, file: &OpenFile, size: u64) -> Result
     let mut offset = 0;
     while offset < size {
         pipeline.access.cancel.check()?;
-        let (from, to) = if is_sparse { file.next_data(offset, size)?.unwrap_or((size, size)) } else { (offset, size) };
+        let (from, to) = if is_sparse {
+            file.next_data(offset, size)?.unwrap_or((size, size))
+        } else {
+            (offset, size)
+        };
         if from > offset {
-            holes.push(Hole { offset, length: from - offset });
+            holes.push(Hole {
+                offset,
+                length: from - offset,
+            });
             cutting.zeros(&mut cutter, from - offset)?;
             offset = from;
         }
@@ -267,7 +290,11 @@ impl Cutting<'_, '_> {
                 self.send()?;
                 let count = left / u64::from(chunk);
                 self.pipeline.store_zero_chunk(self.jobs)?;
-                self.content.push(Run { id, length: chunk, count });
+                self.content.push(Run {
+                    id,
+                    length: chunk,
+                    count,
+                });
                 left %= u64::from(chunk);
                 continue;
             }
@@ -302,6 +329,14 @@ impl Cutting<'_, '_> {
         plain.truncate(closed);
         let lengths = std::mem::take(&mut self.lengths);
         let slot = self.content.reserve(&lengths);
-        self.pipeline.send(self.jobs, Job::Chunks { plain, lengths, file: Arc::clone(self.content), slot })
+        self.pipeline.send(
+            self.jobs,
+            Job::Chunks {
+                plain,
+                lengths,
+                file: Arc::clone(self.content),
+                slot,
+            },
+        )
     }
 }

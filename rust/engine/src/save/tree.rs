@@ -3,8 +3,8 @@
 use super::pack::Packer;
 use super::pipeline::{Content as Read, FreshChunks, Outcome, StoredFile};
 use super::plan::{Decision, Planned, entries, omit_text};
-use crate::local::cache::KnownTree;
 use crate::local::Root;
+use crate::local::cache::KnownTree;
 use crate::local::{FileKind, Stat};
 use crate::report::{Omitted, Skipped};
 use nbws_core::diff::{Merge, Pair, StatKey};
@@ -13,7 +13,8 @@ use nbws_core::id::{ChunkId, TreeRoot};
 use nbws_core::index::Index;
 use nbws_core::limits::{FRAME_TARGET_BYTES, MAX_INLINE_RUNS};
 use nbws_core::tree::{
-    Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter, TreeRootHasher, cut_lists, join_runs,
+    Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter,
+    TreeRootHasher, cut_lists, join_runs,
 };
 use nbws_core::{ErrorKind, Result};
 use std::collections::HashSet;
@@ -48,9 +49,22 @@ pub(crate) struct TypedChunks<'p, 'a> {
 }
 
 impl<'p, 'a> TypedChunks<'p, 'a> {
-    pub(crate) fn new(packer: &'p mut Packer<'a>, index: &'p Index, fresh: &'p FreshChunks, level: i32) -> Result<Self> {
+    pub(crate) fn new(
+        packer: &'p mut Packer<'a>,
+        index: &'p Index,
+        fresh: &'p FreshChunks,
+        level: i32,
+    ) -> Result<Self> {
         let encoder = FrameEncoder::new()?;
-        Ok(TypedChunks { packer, index, fresh, encoder, level, plain: Vec::new(), chunks: Vec::new() })
+        Ok(TypedChunks {
+            packer,
+            index,
+            fresh,
+            encoder,
+            level,
+            plain: Vec::new(),
+            chunks: Vec::new(),
+        })
     }
 
     /// Stores `bytes` unless they are stored already.
@@ -58,7 +72,10 @@ impl<'p, 'a> TypedChunks<'p, 'a> {
         let id = ChunkId::of(bytes);
         if self.index.lookup(&id).is_none() && self.fresh.claim(&id) {
             self.plain.extend_from_slice(bytes);
-            self.chunks.push(ChunkSpan { id, length: bytes.len() as u32 });
+            self.chunks.push(ChunkSpan {
+                id,
+                length: bytes.len() as u32,
+            });
             if self.plain.len() >= FRAME_TARGET_BYTES {
                 self.flush()?;
             }
@@ -72,7 +89,9 @@ impl<'p, 'a> TypedChunks<'p, 'a> {
             return Ok(());
         }
         let chunks = std::mem::take(&mut self.chunks);
-        let frame = self.encoder.encode(FrameKind::Chunks, &self.plain, chunks, self.level)?;
+        let frame = self
+            .encoder
+            .encode(FrameKind::Chunks, &self.plain, chunks, self.level)?;
         self.plain.clear();
         self.packer.push(frame)?;
         Ok(())
@@ -118,7 +137,9 @@ pub(crate) fn build_tree(
     };
     builder.out.known.saved_here = true;
     let saved_here = base.is_some_and(|b| b.saved_here);
-    for pair in Merge::new(entries(base), planned.scanned.len(), |i| planned.scanned.path(i)) {
+    for pair in Merge::new(entries(base), planned.scanned.len(), |i| {
+        planned.scanned.path(i)
+    }) {
         match pair? {
             Pair::Base(entry, _) => {
                 if planned.shields.cover(&entry.path) {
@@ -135,7 +156,10 @@ pub(crate) fn build_tree(
 }
 
 fn key_of(stat: &Stat) -> StatKey {
-    StatKey { ino: stat.ino, ctime: stat.ctime }
+    StatKey {
+        ino: stat.ino,
+        ctime: stat.ctime,
+    }
 }
 
 impl TreeBuilder<'_, '_, '_> {
@@ -193,7 +217,11 @@ impl TreeBuilder<'_, '_, '_> {
                 reason: format!("stored without extended attributes: {}", e.message()),
             }),
         }
-        let key = if stat.ctime < self.planned.settled { key_of(stat) } else { StatKey::UNKNOWN };
+        let key = if stat.ctime < self.planned.settled {
+            key_of(stat)
+        } else {
+            StatKey::UNKNOWN
+        };
         self.push(entry, key)
     }
 
@@ -203,13 +231,21 @@ impl TreeBuilder<'_, '_, '_> {
             Outcome::AsScanned(id) => {
                 let content = small_content(id, stat.size);
                 self.outcomes[work as usize] = Outcome::AsScanned(id);
-                let body = Body::File { size: stat.size, content, holes: Vec::new() };
+                let body = Body::File {
+                    size: stat.size,
+                    content,
+                    holes: Vec::new(),
+                };
                 let entry = self.entry(i, &stat, base.as_ref(), body);
                 self.push_file(i, entry, key_of(&stat))
             }
             Outcome::Stored(file) => {
                 let entry = self.stored_file(i, work, &file, base.as_ref())?;
-                let key = if file.trusted { key_of(&file.stat) } else { StatKey::UNKNOWN };
+                let key = if file.trusted {
+                    key_of(&file.stat)
+                } else {
+                    StatKey::UNKNOWN
+                };
                 self.outcomes[work as usize] = Outcome::Stored(file);
                 self.push_file(i, entry, key)
             }
@@ -227,7 +263,13 @@ impl TreeBuilder<'_, '_, '_> {
         }
     }
 
-    fn stored_file(&mut self, i: usize, work: u32, file: &StoredFile, base: Option<&Entry>) -> Result<Entry> {
+    fn stored_file(
+        &mut self,
+        i: usize,
+        work: u32,
+        file: &StoredFile,
+        base: Option<&Entry>,
+    ) -> Result<Entry> {
         let content = match (&file.content, self.shared.get(&work)) {
             (_, Some(content)) => content.clone(),
             (Read::Small(id), None) => small_content(*id, file.stat.size),
@@ -239,7 +281,11 @@ impl TreeBuilder<'_, '_, '_> {
                 content
             }
         };
-        let body = Body::File { size: file.stat.size, content, holes: file.holes.clone() };
+        let body = Body::File {
+            size: file.stat.size,
+            content,
+            holes: file.holes.clone(),
+        };
         let mut entry = self.entry(i, &file.stat, base, body);
         entry.xattrs = file.xattrs.clone();
         entry.unstable = file.unstable;
@@ -254,9 +300,15 @@ impl TreeBuilder<'_, '_, '_> {
         }
         let mut lists = Vec::new();
         for list in cut_lists(&runs) {
-            lists.push(ListRef { id: self.chunks.add(&list)?, length: list.len() as u32 });
+            lists.push(ListRef {
+                id: self.chunks.add(&list)?,
+                length: list.len() as u32,
+            });
         }
-        Ok(Content::Listed { run_count: runs.len() as u64, lists })
+        Ok(Content::Listed {
+            run_count: runs.len() as u64,
+            lists,
+        })
     }
 
     /// Stores a file under its hard link group, if its leader made it into the tree.
@@ -273,7 +325,10 @@ impl TreeBuilder<'_, '_, '_> {
     }
 
     fn unreadable(&mut self, path: Vec<u8>, why: String, base: Option<Entry>) -> Result<()> {
-        self.out.skipped.push(Skipped { path, reason: format!("unreadable: {why}") });
+        self.out.skipped.push(Skipped {
+            path,
+            reason: format!("unreadable: {why}"),
+        });
         match base {
             Some(entry) if !entry.is_directory() => self.keep_stale(entry),
             _ => Ok(()),
@@ -300,17 +355,35 @@ impl TreeBuilder<'_, '_, '_> {
         }
     }
 
-    fn left_out(&mut self, i: usize, stat: &Stat, reason: OmitReason, base: Option<Entry>) -> Result<()> {
+    fn left_out(
+        &mut self,
+        i: usize,
+        stat: &Stat,
+        reason: OmitReason,
+        base: Option<Entry>,
+    ) -> Result<()> {
         self.out.is_partial = true;
         let path = self.planned.scanned.path(i).to_vec();
-        self.out.omitted.push(Omitted { path, size: stat.size, reason });
+        self.out.omitted.push(Omitted {
+            path,
+            size: stat.size,
+            reason,
+        });
         match base {
             Some(mut entry) if matches!(entry.body, Body::File { .. }) => {
                 self.drop_lost_link(&mut entry);
                 self.push(entry, StatKey::UNKNOWN)
             }
             _ => {
-                let entry = self.entry(i, stat, None, Body::Omitted { size: stat.size, reason });
+                let entry = self.entry(
+                    i,
+                    stat,
+                    None,
+                    Body::Omitted {
+                        size: stat.size,
+                        reason,
+                    },
+                );
                 self.push(entry, StatKey::UNKNOWN)
             }
         }
@@ -327,7 +400,11 @@ impl TreeBuilder<'_, '_, '_> {
             Body::Omitted { size, reason } => {
                 self.out.omitted_entry_count += 1;
                 if !self.out.is_listed_omitted(&entry.path) {
-                    self.out.omitted.push(Omitted { path: entry.path.clone(), size: *size, reason: *reason });
+                    self.out.omitted.push(Omitted {
+                        path: entry.path.clone(),
+                        size: *size,
+                        reason: *reason,
+                    });
                 }
             }
         }
@@ -385,5 +462,13 @@ impl NewTree {
 }
 
 fn small_content(id: Option<ChunkId>, size: u64) -> Content {
-    Content::Inline(id.map(|id| Run { id, length: size as u32, count: 1 }).into_iter().collect())
+    Content::Inline(
+        id.map(|id| Run {
+            id,
+            length: size as u32,
+            count: 1,
+        })
+        .into_iter()
+        .collect(),
+    )
 }

@@ -17,13 +17,11 @@ use crate::cancel::CancelToken;
 use nbws_core::filter::Rules;
 use std::path::Path;
 
+/// A fresh directory below `NBWS_TEST_TMP`, or on tmpfs where there is one.
 fn directory() -> tempfile::TempDir {
-    let shared = Path::new("/dev/shm");
-    let base = if shared.is_dir() {
-        shared.to_owned()
-    } else {
-        std::env::temp_dir()
-    };
+    let chosen = std::env::var_os("NBWS_TEST_TMP").map(std::path::PathBuf::from);
+    let shared = Some(Path::new("/dev/shm").to_owned()).filter(|path| path.is_dir());
+    let base = chosen.or(shared).unwrap_or_else(std::env::temp_dir);
     tempfile::Builder::new()
         .prefix("nbws-test-")
         .tempdir_in(base)

@@ -1,7 +1,8 @@
 use super::*;
+use crate::clock::Stopwatch;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long each race runs.
 const RACE: Duration = Duration::from_millis(700);
@@ -33,7 +34,7 @@ fn race(work: impl Fn(&Root)) {
         std::thread::scope(|scope| {
             let swapper =
                 scope.spawn(|| swap(&dir.path().join("a"), "b", outside.path(), &done, &swaps));
-            let start = Instant::now();
+            let start = Stopwatch::start();
             while start.elapsed() < RACE && !swapper.is_finished() {
                 work(root);
             }
@@ -130,7 +131,7 @@ fn vanishing_directories_do_not_disturb_the_rest() {
                 }
             }
         });
-        let start = Instant::now();
+        let start = Stopwatch::start();
         while start.elapsed() < RACE {
             let scanned = plain_scan(&root);
             let stays = paths(&scanned)

@@ -1,0 +1,106 @@
+//! What the log holds: snapshots, rescues; and giving a rescue up.
+
+use crate::base;
+use crate::clock::Deadline;
+use crate::log::{Appended, append};
+use crate::report::SnapshotInfo;
+use crate::resolve::whole_log;
+use crate::session::COMMIT_PATIENCE;
+use crate::workspace::Access;
+use bytes::Bytes;
+use nbws_core::id::{CommitId, WriterId};
+use nbws_core::lifecycle::check_append;
+use nbws_core::record::{Body, DismissBody, Record};
+use nbws_core::{Error, ErrorKind, Result};
+
+/// The snapshots that are kept, oldest first. Reads every record once.
+pub(crate) async fn snapshots(access: &Access) -> Result<Vec<SnapshotInfo>> {
+    let newest = base::newest(access, None).await?;
+    let log = whole_log(access, newest.as_ref()).await?;
+    let describe = |s: &nbws_core::ledger::LoggedSnapshot<'_>| SnapshotInfo {
+        snapshot: s.body.snapshot.to_hex(),
+        seq: s.record.seq,
+        time_ms: s.record.time_ms,
+        comment: s.body.comment.clone(),
+        files: s.body.files,
+        bytes: s.body.bytes,
+        tree_root: s.body.tree_root.to_hex(),
+        framework: s.body.framework.clone(),
+        python: s.body.python.clone(),
+        partial: s.body.partial,
+        origin: s.body.origin.clone(),
+        reason: None,
+    };
+    Ok(log.snapshots(None).iter().map(describe).collect())
+}
+
+/// The rescues that nobody has given up, oldest first. Reads every record once.
+pub(crate) async fn rescues(access: &Access) -> Result<Vec<SnapshotInfo>> {
+    let newest = base::newest(access, None).await?;
+    let log = whole_log(access, newest.as_ref()).await?;
+    let describe = |r: &nbws_core::ledger::LoggedRescue<'_>| SnapshotInfo {
+        snapshot: r.body.snapshot.to_hex(),
+        seq: r.record.seq,
+        time_ms: r.record.time_ms,
+        comment: r.body.comment.clone(),
+        files: r.body.files,
+        bytes: r.body.bytes,
+        tree_root: r.body.tree_root.to_hex(),
+        framework: r.body.framework.clone(),
+        python: r.body.python.clone(),
+        partial: r.body.partial,
+        origin: r.body.origin.clone(),
+        reason: Some(r.body.reason.clone()),
+    };
+    Ok(log.rescues().iter().map(describe).collect())
+}
+
+/// Gives up the rescue whose id starts with `name`. `NotFound` if there is none, `InvalidInput` if there are several.
+pub(crate) async fn dismiss(access: &Access, name: &str) -> Result<()> {
+    access.inner.format.check_writable()?;
+    loop {
+        let newest = base::newest(access, None).await?;
+        let log = whole_log(access, newest.as_ref()).await?;
+        let matching: Vec<_> = log
+            .rescues()
+            .iter()
+            .map(|r| r.body.snapshot)
+            .filter(|id| id.to_hex().starts_with(name))
+            .collect();
+        let (Some(head), [rescue]) = (newest.map(|h| h.record), matching.as_slice()) else {
+            let (kind, why) = match matching.len() {
+                0 => (ErrorKind::NotFound, "no rescue has this id"),
+                _ => (
+                    ErrorKind::InvalidInput,
+                    "several rescues have ids that begin so; give more digits",
+                ),
+            };
+            return Err(Error::new(kind, "dismiss", why).at(name));
+        };
+        let mut record = Record {
+            body: Body::Dismiss(DismissBody { rescue: *rescue }),
+            commit: CommitId(crate::random::bytes()?),
+            parent: Some(head.commit),
+            seq: head.seq + 1,
+            time_ms: crate::clock::now_ms(),
+            writer: WriterId(crate::random::bytes()?),
+            ..head.clone()
+        };
+        record.usage.objects += 1;
+        record.usage.stored_bytes += record.encode()?.len() as u64;
+        check_append(Some(&head), &record)?;
+        log.check_references(&record)?;
+        let bytes = Bytes::from(record.encode()?);
+        match append(
+            &*access.store,
+            &record,
+            &bytes,
+            Deadline::after(COMMIT_PATIENCE),
+        )
+        .await?
+        {
+            Appended::Acknowledged => return Ok(()),
+            Appended::Lost { .. } => access.cancel.check()?,
+        }
+    }
+}
