@@ -135,7 +135,8 @@ pub(crate) async fn index(
     folder: Option<&StateFolder>,
     root: &IndexRoot,
 ) -> Result<Index> {
-    let parts = stream::iter(root.parts.iter().map(|part| async move {
+    // Collected first: a stream of borrowing closures would keep the verbs' futures from being `Send`.
+    let loads = root.parts.iter().map(|part| async move {
         if let Some(known) = access.inner.memory().parts.get(&part.hash) {
             return Ok(Arc::clone(known));
         }
@@ -150,10 +151,11 @@ pub(crate) async fn index(
         let bytes = Arc::try_unwrap(bytes).unwrap_or_else(|shared| (*shared).clone());
         let decoded = IndexPart::decode(bytes).map_err(|e| e.at(part.key.to_string()))?;
         Ok::<_, Error>(Arc::new(decoded))
-    }))
-    .buffered(CONCURRENCY)
-    .try_collect::<Vec<_>>()
-    .await?;
+    });
+    let parts = stream::iter(loads.collect::<Vec<_>>())
+        .buffered(CONCURRENCY)
+        .try_collect::<Vec<_>>()
+        .await?;
     let mut memory = access.inner.memory();
     memory.parts = root
         .parts
@@ -238,12 +240,11 @@ pub(crate) async fn chunks(
     }
     let fetches = plan_fetches(&mut needs, METADATA_RANGES);
     let mut out = vec![Vec::new(); ids.len()];
-    let mut ranges = stream::iter(
-        fetches
-            .iter()
-            .map(|fetch| fetch_range(&*access.store, fetch)),
-    )
-    .buffered(CONCURRENCY);
+    let requests: Vec<_> = fetches
+        .iter()
+        .map(|fetch| fetch_range(&*access.store, fetch))
+        .collect();
+    let mut ranges = stream::iter(requests).buffered(CONCURRENCY);
     let mut decoder = FrameDecoder::new()?;
     for fetch in &fetches {
         access.cancel.check()?;
