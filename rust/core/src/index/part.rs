@@ -90,28 +90,27 @@ impl IndexPart {
 
     fn check_frames(&self) -> Result<()> {
         let packs = self.pack_table().len();
-        // The pack and the first free offset after the frame before.
-        let mut free = (0, HEADER_BYTES as u64);
+        let mut last = None;
         for bytes in self.frame_table() {
             let frame = Frame::decode(bytes);
-            let start = u64::from(frame.offset);
-            let end = start + u64::from(frame.stored_len);
-            if frame.pack > free.0 {
-                free = (frame.pack, HEADER_BYTES as u64);
+            let place = Some((frame.pack, frame.offset));
+            if place <= last {
+                return Err(corrupt("frames are not strictly increasing"));
             }
-            if (frame.pack, start) < free {
-                return Err(corrupt("frames are not strictly increasing, or overlap"));
-            }
+            last = place;
             if frame.pack as usize >= packs {
                 return Err(corrupt("a frame names a pack that is not there"));
             }
-            if frame.stored_len as usize <= FRAME_HEADER_BYTES || end > MAX_CONTAINER_BYTES {
+            let end = u64::from(frame.offset) + u64::from(frame.stored_len);
+            if (frame.offset as usize) < HEADER_BYTES
+                || frame.stored_len as usize <= FRAME_HEADER_BYTES
+                || end > MAX_CONTAINER_BYTES
+            {
                 return Err(corrupt("a frame has an impossible place"));
             }
             if frame.plain_len == 0 || frame.plain_len as usize > MAX_FRAME_PLAIN_BYTES {
                 return Err(corrupt("a frame has an impossible length"));
             }
-            free.1 = end;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The list of live index parts.
 
 use crate::error::{Error, Result};
+use crate::frame::FRAME_HEADER_BYTES;
 use crate::header::HEADER_BYTES;
 use crate::id::{ContainerId, FrameHash};
 use crate::key::{ContainerKey, ContainerKind};
@@ -88,7 +89,10 @@ fn decode_ref(reader: &mut WireReader<'_>) -> Result<PartRef> {
     };
     let offset = reader.count(MAX_CONTAINER_BYTES as usize)?;
     let stored_len = reader.count(MAX_CONTAINER_BYTES as usize)?;
-    if offset < HEADER_BYTES || (offset + stored_len) as u64 > MAX_CONTAINER_BYTES {
+    if offset < HEADER_BYTES
+        || stored_len <= FRAME_HEADER_BYTES
+        || (offset + stored_len) as u64 > MAX_CONTAINER_BYTES
+    {
         return Err(reader.corrupt("a part has an impossible place"));
     }
     Ok(PartRef {
