@@ -1409,7 +1409,7 @@ class _Target:
         self._open: tuple[bytes, int] = (b"", self._root)
         self._special_modes = special_modes
         self.warnings: list[str] = []
-        if os.listdir(self._root):  # noqa: PTH208 (a descriptor)
+        if os.listdir(self._root):
             os.close(self._root)
             _fail(f"{os.fspath(path)!r} is not empty", INVALID_INPUT)
 

@@ -193,7 +193,8 @@ class Workspace:
         Raises:
             NotFound: there is no such snapshot.
             InvalidInput: the target is a file, the snapshot's prefix is ambiguous, or ``delete`` must be said.
-            Corrupt: stored bytes are damaged; what could be restored was.
+            Corrupt: the log, the tree or the index is damaged. Damaged files alone are listed in ``skipped``, the others
+                are restored.
             LocalIo: the target's file system refused.
         """
         if delete not in _DELETE:

@@ -136,7 +136,7 @@ def test_damage_exits_with_7(file_url: str, tree: Path) -> None:
     pack.unlink()
     result = run("check", file_url)
     assert result.returncode == 7
-    assert pack.name in result.stdout
+    assert pack.name in result.stdout + result.stderr
 
 
 def test_unreadable_work_exits_with_9(file_url: str, tree: Path) -> None:

@@ -27,8 +27,8 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "CheckReport": [reports.CheckReport],
 }
 # Engine fields that a class leaves out, and fields that it adds.
-LEFT_OUT = {Snapshot: {"reason"}}
-ADDED = {Snapshot: {"pinned", "eviction_date"}}
+LEFT_OUT: dict[type[reports.Report], set[str]] = {Snapshot: {"reason"}}
+ADDED: dict[type[reports.Report], set[str]] = {Snapshot: {"pinned", "eviction_date"}}
 
 
 def test_error_kinds() -> None:

@@ -86,7 +86,8 @@ pub(crate) async fn frame(
     let stored = access
         .store
         .get_range(&place.object.to_string(), range)
-        .await?;
+        .await
+        .map_err(gone)?;
     let mut plain = Vec::new();
     let decoded = FrameDecoder::new()?.decode(&stored, kind, place.plain, &mut plain);
     decoded.map_err(|e| e.at(place.object.to_string()))?;
@@ -286,6 +287,17 @@ pub(crate) async fn fetch_range(store: &dyn Store, fetch: &Fetch) -> Result<byte
     store
         .get_range(&ContainerKey::pack(fetch.pack).to_string(), range)
         .await
+        .map_err(gone)
+}
+
+/// What the log or the index refers to and the store does not have is damage, not a wrong name.
+fn gone(error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    Error::corrupt("read", "the object is missing from the store")
+        .at(error.subject().to_owned())
+        .caused_by(error)
 }
 
 /// Decodes the frames in `bytes` (which start at `start` of the pack) and hands each need its verified chunk. `needs` are
