@@ -536,7 +536,7 @@ fn zstd_level(level: Level, threads: usize) -> i32 {
     match level {
         Level::Fast => -3,
         Level::Auto if threads >= 8 => 3,
-        Level::Auto => 1,
+        Level::Auto => 2,
         Level::Fixed(level) => level.clamp(1, 19),
     }
 }

@@ -381,7 +381,7 @@ fn unreadable_directories_keep_their_entry_and_are_reported() {
     let dir = directory();
     write(dir.path().join("closed/x"), "");
     let closed = dir.path().join("closed");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     let scanned = plain_scan(&Root::open(dir.path()).unwrap());
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(paths(&scanned), ["closed"]);

@@ -66,7 +66,7 @@ fn create_and_scan() {
             for _ in 0..7 {
                 let start = spent();
                 scanned = scan_with(&root, &Rules::default(), threads);
-                best = best.min((spent() - start));
+                best = best.min(spent() - start);
             }
             let path_bytes: usize = scanned.iter().map(|entry| entry.path.len()).sum();
             println!(
