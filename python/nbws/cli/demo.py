@@ -90,8 +90,7 @@ def _build(story: _Story, place: DemoDirectory) -> None:
         "package index; notebooks with plots; a model file of 160 MiB.",
     )
     begin = time.monotonic()
-    story.detail("downloading packages (once)")
-    place.download()
+    place.download(story.detail)
     place.build(story.detail)
     story.figures({"built in": f"{time.monotonic() - begin:.1f} s"}, {"seconds": time.monotonic() - begin})
 
@@ -122,7 +121,7 @@ def _save_steps(story: _Story, place: DemoDirectory, here: Workspace) -> None:
     place.upgrade()
     story.step(
         "Upgrade a library and save",
-        f"pip replaced {OLDER} by {NEWER}: some thousand files were removed and written. What is equal in both "
+        f"pip replaced {OLDER} by {NEWER}: some thousand files were replaced. What is equal in both "
         "versions is stored already and is not uploaded again.",
     )
     _saved(story, _save(here, place.workspace, "upgraded pandas"))

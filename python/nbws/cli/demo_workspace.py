@@ -69,7 +69,7 @@ class DemoDirectory:
                 path=str(self.top),
             )
 
-    def download(self) -> None:
+    def download(self, tell: Callable[[str], None]) -> None:
         """Downloads the pinned packages unless an earlier demo did.
 
         Raises:
@@ -79,6 +79,7 @@ class DemoDirectory:
         complete = self.wheels / ".complete"
         if complete.is_file() and complete.read_text() == pinned + NEWER:
             return
+        tell("downloading packages (once)")
         self.wheels.mkdir(exist_ok=True)
         listed = self.wheels / "requirements.txt"
         listed.write_text(pinned)
