@@ -50,7 +50,7 @@ stubs: build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(CHECK_DIR)/site $(CHECK_DIR)/wheel/*.whl
 	test -f $(CHECK_DIR)/site/nbws/_nbws.pyi
 	test -f $(CHECK_DIR)/site/nbws/py.typed
-	cd $(CHECK_DIR)/site && MYPYPATH=. PYTHONPATH=. $(abspath $(BIN))/python -m mypy.stubtest nbws
+	cd $(CHECK_DIR)/site && MYPYPATH=. PYTHONPATH=. $(abspath $(BIN))/python -m mypy.stubtest --mypy-config-file $(abspath pyproject.toml) nbws
 
 pytest: build
 	$(PYTEST) -m 'not soak'
