@@ -57,6 +57,15 @@ pub(crate) async fn save(
 
 fn check_options(access: &Access, options: &SaveOptions) -> Result<()> {
     access.inner.format.check_writable()?;
+    if let Level::Fixed(level) = options.level
+        && !(1..=19).contains(&level)
+    {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "save",
+            "the level is auto, fast or a number from 1 to 19",
+        ));
+    }
     if options
         .comment
         .as_ref()
