@@ -22,7 +22,7 @@ use crate::budget::Resources;
 use crate::clock::{Deadline, Stopwatch};
 use crate::local::cache::KnownTree;
 use crate::log::LogHead;
-use crate::options::SaveOptions;
+use crate::options::{Level, SaveOptions};
 use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
