@@ -39,7 +39,14 @@ class Nbws:
 
     def save(self, tree: Path, place: Place, *, first: bool) -> list[str]:
         """Saves ``tree``."""
-        return [str(self.command), "save", str(tree), f"file://{place.store}", "--json", *(["--create"] if first else [])]
+        return [
+            str(self.command),
+            "save",
+            str(tree),
+            f"file://{place.store}",
+            "--json",
+            *(["--create"] if first else []),
+        ]
 
     def restore(self, tree: Path, place: Place) -> tuple[list[str], Path]:
         """Restores the newest snapshot; returns where the tree is then."""
@@ -54,16 +61,25 @@ class Restic:
 
     def version(self) -> str:
         """Version and settings."""
-        found = subprocess.run(["restic", "version"], check=True, capture_output=True, text=True).stdout.split(" compiled")[0]
+        found = subprocess.run(["restic", "version"], check=True, capture_output=True, text=True).stdout.split(
+            " compiled"
+        )[0]
         return f"{found}, compression auto, encrypted (always)"
 
     def environment(self, place: Place) -> dict[str, str]:
         """Environment of every command."""
-        return {**os.environ, "RESTIC_PASSWORD": "bench", "RESTIC_REPOSITORY": str(place.store), "RESTIC_CACHE_DIR": str(place.state)}
+        return {
+            **os.environ,
+            "RESTIC_PASSWORD": "bench",
+            "RESTIC_REPOSITORY": str(place.store),
+            "RESTIC_CACHE_DIR": str(place.state),
+        }
 
     def prepare(self, place: Place) -> None:
         """Makes the repository."""
-        subprocess.run(["restic", "init", "--quiet", "--repository-version", "2"], check=True, env=self.environment(place))
+        subprocess.run(
+            ["restic", "init", "--quiet", "--repository-version", "2"], check=True, env=self.environment(place)
+        )
 
     def save(self, tree: Path, place: Place, *, first: bool) -> list[str]:
         """Saves ``tree``."""

@@ -100,7 +100,10 @@ def summarise(measured: list[Measured], tools: list[Tool]) -> dict[str, dict[str
 
 def table(summary: dict[str, dict[str, dict[str, float]]]) -> str:
     """A Markdown table: medians, and the ratio of nbws to each peer."""
-    lines = ["| case | tool | wall s | user+sys s | peak MiB | stored MB | nbws / tool: wall | CPU | stored |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| case | tool | wall s | user+sys s | peak MiB | stored MB | nbws / tool: wall | CPU | stored |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for case in CASES:
         ours = summary["nbws"][case]
         for name, cases in summary.items():
@@ -132,7 +135,10 @@ def main() -> None:
         for tool in tools:
             rows = one_round(tool, tree, directory, number)
             measured += rows if number else []
-            print(f"round {number}: {tool.name} " + ", ".join(f"{row.case} {row.wall_s:.2f} s" for row in rows), flush=True)
+            print(
+                f"round {number}: {tool.name} " + ", ".join(f"{row.case} {row.wall_s:.2f} s" for row in rows),
+                flush=True,
+            )
     summary = summarise(measured, tools)
     result = {
         "tree": {"files": files, "bytes": size},

@@ -21,7 +21,15 @@ def build_environment(directory: Path) -> Path:
     finished = directory / "environment.complete"
     if not finished.exists():
         environment.mkdir(parents=True, exist_ok=True)
-        words = ["install", "--quiet", "--no-deps", "--target", str(environment / "site-packages"), "-r", str(REQUIREMENTS)]
+        words = [
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(environment / "site-packages"),
+            "-r",
+            str(REQUIREMENTS),
+        ]
         subprocess.run([sys.executable, "-m", "pip", *words], check=True)
         write_notebook(environment, 1)
         finished.touch()
