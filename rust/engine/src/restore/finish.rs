@@ -5,6 +5,7 @@ use super::wanted::{Action, Wanted, WantedKind};
 use super::write::{STAGING, Writing, destination};
 use crate::local::Root;
 use crate::local::{FileKind, Metadata};
+use crate::report::Skipped;
 use crate::workspace::Access;
 use nbws_core::{ErrorKind, Result, path};
 use std::collections::HashSet;
@@ -42,7 +43,7 @@ pub(crate) struct Finish<'a> {
     /// Items that could not be written, and why.
     pub(crate) failed: std::collections::HashMap<u32, String>,
     pub(crate) removed: u64,
-    pub(crate) skipped: Vec<(Vec<u8>, String)>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Makes the directories that files are created in; parents come first in the order of paths.
@@ -75,8 +76,8 @@ impl Finish<'_> {
 
     fn skip(&mut self, number: u32, why: String) {
         self.plan.wanted.items[number as usize].action = Action::Failed;
-        self.skipped
-            .push((self.plan.wanted.path(number).to_vec(), why));
+        let path = self.plan.wanted.path(number).to_vec();
+        self.skipped.push(Skipped { path, reason: why });
     }
 
     fn remove_failed(&mut self) {

@@ -5,6 +5,7 @@ use super::plan::Planned;
 use crate::clock::Deadline;
 use crate::local::Root;
 use crate::local::Stat;
+use crate::report::Skipped;
 use crate::workspace::Access;
 use crossbeam_channel::Sender;
 use nbws_core::chunker::Chunker;
@@ -142,6 +143,7 @@ pub(crate) struct Pipeline<'a> {
     units: &'a [Unit],
     next: AtomicUsize,
     outcomes: Mutex<Vec<Outcome>>,
+    notes: Mutex<Vec<Skipped>>,
     has_zero_chunk: AtomicBool,
     is_stopped: AtomicBool,
     failure: Mutex<Option<Error>>,
@@ -184,6 +186,7 @@ impl<'a> Pipeline<'a> {
             units: parts.units,
             next: AtomicUsize::new(0),
             outcomes: Mutex::new(outcomes),
+            notes: Mutex::default(),
             has_zero_chunk: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -224,6 +227,13 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Notes for the report what is not stored of a file.
+    pub(crate) fn note(&self, work: u32, reason: String) {
+        let path = self.path(work).to_vec();
+        let mut notes = self.notes.lock().unwrap_or_else(|e| e.into_inner());
+        notes.push(Skipped { path, reason });
+    }
+
     /// Hands a job to the encoders; a closed channel means that somebody stopped the pipeline.
     pub(crate) fn send(&self, jobs: &Sender<Job>, job: Job) -> Result<()> {
         jobs.send(job)
@@ -258,14 +268,16 @@ impl<'a> Pipeline<'a> {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// The outcomes by work number, or the first failure.
-    pub(crate) fn finish(self) -> Result<Vec<Outcome>> {
-        match self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(error) => Err(error),
-            None => Ok(self
-                .outcomes
-                .into_inner()
-                .unwrap_or_else(|e| e.into_inner())),
+    /// The outcomes by work number and the notes, or the first failure.
+    pub(crate) fn finish(self) -> Result<(Vec<Outcome>, Vec<Skipped>)> {
+        if let Some(error) = self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            return Err(error);
         }
+        let outcomes = self.outcomes.into_inner();
+        let notes = self.notes.into_inner();
+        Ok((
+            outcomes.unwrap_or_else(|e| e.into_inner()),
+            notes.unwrap_or_else(|e| e.into_inner()),
+        ))
     }
 }

@@ -93,10 +93,13 @@ fn failed(error: Error) -> Result<Outcome> {
 fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
     let file = pipeline.root.open_file(pipeline.path(work))?;
     pipeline.counts.opened();
-    let mut stat = file.stat()?;
+    let mut stat = *file.opened();
     let clock = pipeline.planned.settled.seconds;
     if stat.mtime.seconds >= clock - RECENT_SECONDS && !pipeline.is_flushed {
-        file.sync_data()?;
+        // What can't be flushed is read as it is, like everything older.
+        if let Err(error) = file.sync_data() {
+            tracing::debug!(%error, "could not flush before reading");
+        }
         stat = file.stat()?;
     }
     if stat.kind != FileKind::File {
@@ -107,6 +110,20 @@ fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
         ));
     }
     Ok((file, stat))
+}
+
+/// The attributes of a file; more than a snapshot may hold are left out, and the report says so.
+fn attributes(pipeline: &Pipeline<'_>, work: u32, file: &OpenFile) -> Result<Vec<Xattr>> {
+    match file.xattrs() {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            pipeline.note(
+                work,
+                format!("stored without extended attributes: {}", error.message()),
+            );
+            Ok(Vec::new())
+        }
+        other => other,
+    }
 }
 
 fn compare(before: &Stat, after: &Stat, read: u64) -> Stability {
@@ -143,7 +160,7 @@ fn read_whole(pipeline: &Pipeline<'_>, work: u32, plain: &mut Vec<u8>) -> Result
         }
         stat.size = read as u64;
         return Ok(Some(Found {
-            xattrs: file.xattrs()?,
+            xattrs: attributes(pipeline, work, &file)?,
             unstable: matches!(stability, Stability::Changed),
             trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
             stat,
@@ -194,7 +211,7 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
             Outcome::Stored(Box::new(StoredFile {
                 content: Content::Large(content),
                 holes,
-                xattrs: file.xattrs()?,
+                xattrs: attributes(pipeline, work, &file)?,
                 unstable: matches!(stability, Stability::Changed),
                 trusted: matches!(stability, Stability::Same)
                     && stat.ctime < pipeline.planned.settled,
