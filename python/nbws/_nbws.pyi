@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import Any, final
 
+__all__ = ["Workspace", "__version__", "error_kinds", "report_fields"]
+
 __version__: str
 
 def error_kinds() -> list[tuple[str, bool]]:

@@ -9,21 +9,18 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeAlias
 
 from nbws.errors import InvalidInput
 from nbws.reports import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
+    from collections.abc import Iterator
 
-    ProgressTarget: TypeAlias = Callable[["Progress"], None] | bool | None
-    EngineSink: TypeAlias = Callable[[str, int, int, int, int], None]
-
-__all__ = ["Progress", "TerminalBar", "sink_for"]
+__all__ = ["EngineSink", "Progress", "ProgressTarget", "TerminalBar", "sink_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,13 @@ class Progress:
         """Done bytes, or files where bytes don't count, over the total: 0.0 to 1.0."""
         done, total = (self.bytes_done, self.bytes_total) if self.bytes_total else (self.files_done, self.files_total)
         return min(done / total, 1.0) if total else 0.0
+
+
+ProgressTarget: TypeAlias = Callable[[Progress], None] | bool | None
+"""What callers may give: a function, True for a bar that fits the place, or nothing."""
+
+EngineSink: TypeAlias = Callable[[str, int, int, int, int], None]
+"""What the engine calls: phase, files done and total, bytes done and total."""
 
 
 class _Bar(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from nbws import _nbws
 from nbws.config import parse_size
@@ -15,13 +15,12 @@ from nbws.snapshot import Snapshot, is_time, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import TypeAlias
 
     from nbws.progress import ProgressTarget
 
-    Path: TypeAlias = str | os.PathLike[str]
-
 __all__ = ["Workspace"]
+
+Path: TypeAlias = str | os.PathLike[str]
 
 _DELETE = {"auto": "auto", True: "yes", False: "no"}
 

@@ -6,12 +6,13 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 __all__ = [
     "Dir",
@@ -76,7 +77,7 @@ class Hardlink:
 
 
 Node: TypeAlias = File | Dir | Symlink | Hardlink
-Tree: TypeAlias = "Mapping[bytes, Node]"
+Tree: TypeAlias = Mapping[bytes, Node]
 """Relative paths as bytes to what lies there; missing parents are directories with default metadata."""
 
 
