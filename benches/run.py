@@ -151,7 +151,8 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    head = f"{files:,} files, {size / 1e9:.2f} GB, {os.cpu_count()} cores, medians of {arguments.rounds} rounds after one that is not counted.\n\n"
+    tree_text = f"{files:,} files, {size / 1e9:.2f} GB, {os.cpu_count()} cores"
+    head = f"{tree_text}, medians of {arguments.rounds} rounds after one that is not counted.\n\n"
     versions = "".join(f"- {name}: {version}\n" for name, version in result["tools"].items())
     (RESULTS / "latest.md").write_text(f"{head}{versions}\n{table(summary)}\n", encoding="utf-8")
     print(table(summary))

@@ -62,7 +62,7 @@ def count(directory: Path) -> tuple[int, int]:
     for place, _, names in os.walk(directory):
         for name in names:
             files += 1
-            size += os.lstat(os.path.join(place, name)).st_size
+            size += os.lstat(f"{place}/{name}").st_size
     return files, size
 
 
