@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import trees
-from peers import Place, Tool, available
-
 from nbws.testing import compare_trees
+from peers import Place, Tool, available
 
 CASES = ("first", "no_change", "one_edit", "restore")
 RESULTS = Path(__file__).parent / "results"
