@@ -179,10 +179,10 @@ impl Target {
         self.store_session(inner)
     }
 
-    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again.
-    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<()> {
+    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again. Whether there was one.
+    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<bool> {
         let Some(text) = self.session.pending.clone() else {
-            return Ok(());
+            return Ok(false);
         };
         let record = Record::decode(text.as_bytes())?;
         let deadline = Deadline::after(COMMIT_PATIENCE);
@@ -215,7 +215,8 @@ impl Target {
         self.session.pending = None;
         // Whatever else happened meanwhile is found by asking, not by assuming.
         self.is_open = false;
-        self.store_session(&access.inner)
+        self.store_session(&access.inner)?;
+        Ok(true)
     }
 
     /// Fails with `InvalidState` where the repository belongs to a running notebook that this writer is not part of.

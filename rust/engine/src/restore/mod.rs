@@ -12,6 +12,7 @@ use crate::clock::Stopwatch;
 use crate::local::Root;
 use crate::local::cache::KnownTree;
 use crate::local::{ScanOptions, Scanned, scan};
+use crate::log::LogHead;
 use crate::options::{Delete, RestoreOptions, SaveOptions};
 use crate::report::{RestoreReport, Skipped};
 use crate::resolve::{Resolved, resolve};
@@ -60,15 +61,18 @@ pub(crate) async fn restore(
 ) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let access = Arc::new(access);
-    let newest = base::newest(&access, None).await?;
-    let resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
+    let mut newest = base::newest(&access, None).await?;
+    let mut resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
     let mut target = open_target(&access, directory).await?;
-    target.settle_pending(&access).await?;
+    if target.settle_pending(&access).await? {
+        newest = base::newest(&access, target.known_head().as_ref()).await?;
+        resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
+    }
     let mut rescue = None;
     if !options.discard_changes {
         (target, rescue) = keep_local_work(&access, target).await?;
     }
-    let source = load_source(&access, &target, resolved).await?;
+    let source = load_source(&access, &mut target, resolved, newest).await?;
     let (stage_access, runtime) = (Arc::clone(&access), tokio::runtime::Handle::current());
     let mut report =
         blocking(move || apply(&stage_access, target, source, &options, &runtime)).await?;
@@ -98,13 +102,29 @@ async fn keep_local_work(access: &Arc<Access>, target: Target) -> Result<(Target
     Ok((target, report.rescue))
 }
 
-/// Step 1: snapshot root, index, tree.
-async fn load_source(access: &Access, target: &Target, resolved: Resolved) -> Result<Source> {
-    let newest = base::newest(access, target.known_head().as_ref()).await?;
-    let record = newest.as_ref().map(|h| &h.record);
-    let head = record
-        .and_then(|r| r.head)
+/// Step 1: snapshot root, index, tree. `chosen` is the record by which the snapshot was chosen. Only its head counts as
+/// restored: one that somebody else made meanwhile does not. The store is asked again only if something newer is known here.
+async fn load_source(
+    access: &Access,
+    target: &mut Target,
+    resolved: Resolved,
+    chosen: Option<LogHead>,
+) -> Result<Source> {
+    let head = chosen
+        .as_ref()
+        .and_then(|chosen| chosen.record.head)
         .ok_or_else(|| Error::internal("restore", "the workspace head is gone"))?;
+    let seq = |head: &Option<LogHead>| head.as_ref().map(|head| head.record.seq);
+    let known = target.known_head();
+    let newest = if seq(&known) > seq(&chosen) {
+        base::newest(access, known.as_ref()).await?
+    } else {
+        chosen
+    };
+    if let Some(newest) = &newest {
+        target.set_head(&newest.bytes);
+    }
+    let record = newest.as_ref().map(|newest| &newest.record);
     let index_root = base::index_root(access, target.folder.as_ref(), record).await?;
     let index = base::index(access, target.folder.as_ref(), &index_root).await?;
     let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
