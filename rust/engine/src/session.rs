@@ -174,10 +174,10 @@ impl Target {
         self.store_session(inner)
     }
 
-    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again.
-    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<()> {
+    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again. Whether there was one.
+    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<bool> {
         let Some(text) = self.session.pending.clone() else {
-            return Ok(());
+            return Ok(false);
         };
         let record = Record::decode(text.as_bytes())?;
         let deadline = Deadline::after(COMMIT_PATIENCE);
@@ -209,7 +209,8 @@ impl Target {
         self.session.pending = None;
         // Whatever else happened meanwhile is found by asking, not by assuming.
         self.is_open = false;
-        self.store_session(&access.inner)
+        self.store_session(&access.inner)?;
+        Ok(true)
     }
 
     /// As [`Target::store_session`]; without a place to write to, the verb goes on and the report says so.

@@ -50,15 +50,18 @@ pub(crate) async fn restore(
 ) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let access = Arc::new(access);
-    let newest = base::newest(&access, None).await?;
-    let resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
+    let mut newest = base::newest(&access, None).await?;
+    let mut resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
     let mut target = open_target(&access, directory).await?;
-    target.settle_pending(&access).await?;
+    if target.settle_pending(&access).await? {
+        newest = base::newest(&access, target.known_head().as_ref()).await?;
+        resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
+    }
     let mut rescue = None;
     if !options.discard_changes {
         (target, rescue) = keep_local_work(&access, target).await?;
     }
-    let source = load_source(&access, &target, resolved).await?;
+    let source = load_source(&access, &mut target, resolved, newest).await?;
     let (stage_access, runtime) = (Arc::clone(&access), tokio::runtime::Handle::current());
     let mut report =
         blocking(move || apply(&stage_access, target, source, &options, &runtime)).await?;

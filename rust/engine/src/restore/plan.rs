@@ -92,12 +92,18 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
     let mut plan = planner.plan;
     plan.tree_root = hasher.finish();
     plan.extra = disk.extra;
+    // Rules that could not be read may protect anything below their directory.
+    let unruled: Vec<&[u8]> = (scanned.problems.iter())
+        .filter(|problem| problem.line == 0)
+        .map(|problem| path::parent(&problem.path).unwrap_or_default())
+        .collect();
     plan.extra.retain(|extra| {
         extra.as_slice() != path::MARKER
             && inputs
                 .paths
                 .is_none_or(|paths| paths.iter().any(|p| is_within(extra, p)))
             && !omitted.iter().any(|o| is_within(extra, o))
+            && !unruled.iter().any(|directory| is_within(extra, directory))
     });
     Ok(plan)
 }

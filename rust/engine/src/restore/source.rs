@@ -2,6 +2,7 @@
 
 use super::plan::{RestorePlan, list_ids};
 use crate::base;
+use crate::log::LogHead;
 use crate::resolve::Resolved;
 use crate::session::Target;
 use crate::workspace::Access;
@@ -22,17 +23,29 @@ pub(crate) struct Source {
     pub(crate) lists: HashMap<ChunkId, Vec<u8>>,
 }
 
-/// Step 1: snapshot root, index, tree.
+/// Step 1: snapshot root, index, tree. `chosen` is the record by which the snapshot was chosen. Only its head counts as
+/// restored: one that somebody else made meanwhile does not. The store is asked again only if something newer is known here.
 pub(crate) async fn load_source(
     access: &Access,
-    target: &Target,
+    target: &mut Target,
     resolved: Resolved,
+    chosen: Option<LogHead>,
 ) -> Result<Source> {
-    let newest = base::newest(access, target.known_head().as_ref()).await?;
-    let record = newest.as_ref().map(|h| &h.record);
-    let head = record
-        .and_then(|r| r.head)
+    let head = chosen
+        .as_ref()
+        .and_then(|chosen| chosen.record.head)
         .ok_or_else(|| Error::internal("restore", "the workspace head is gone"))?;
+    let seq = |head: &Option<LogHead>| head.as_ref().map(|head| head.record.seq);
+    let known = target.known_head();
+    let newest = if seq(&known) > seq(&chosen) {
+        base::newest(access, known.as_ref()).await?
+    } else {
+        chosen
+    };
+    if let Some(newest) = &newest {
+        target.set_head(&newest.bytes);
+    }
+    let record = newest.as_ref().map(|newest| &newest.record);
     let index_root = base::index_root(access, target.folder.as_ref(), record).await?;
     let index = base::index(access, target.folder.as_ref(), &index_root).await?;
     let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
