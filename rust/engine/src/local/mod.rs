@@ -51,6 +51,8 @@ pub(crate) enum SkipReason {
     Mount,
     /// The file system refused; holds the text of its error.
     Unreadable(String),
+    /// It was there and went away while it was read.
+    Vanished,
     /// It turned into something else while it was read.
     Replaced,
     /// Its path is longer than a snapshot may hold.
@@ -76,6 +78,7 @@ impl SkipReason {
             SkipReason::Device => "device",
             SkipReason::Mount => "mount",
             SkipReason::Unreadable(_) => "unreadable",
+            SkipReason::Vanished => "vanished",
             SkipReason::Replaced => "replaced",
             SkipReason::PathTooLong => "path_too_long",
         }
@@ -93,6 +96,11 @@ impl SkipReason {
     pub(crate) fn keeps_base(&self) -> bool {
         matches!(self, SkipReason::Unreadable(_) | SkipReason::Replaced)
     }
+}
+
+/// Whether a call failed because nothing is at the path any more.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    error.os_error() == Some(Errno::NOENT.raw_os_error())
 }
 
 /// The text of an error number.

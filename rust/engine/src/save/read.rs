@@ -3,7 +3,7 @@
 use super::encode::Job;
 use super::pipeline::{Content, LargeFile, Outcome, Pipeline, StoredFile};
 use crate::local::OpenFile;
-use crate::local::{FileKind, Stat};
+use crate::local::{FileKind, Stat, is_gone};
 use crossbeam_channel::Sender;
 use nbws_core::limits::FRAME_TARGET_BYTES;
 use nbws_core::plan::save_order::Unit;
@@ -83,15 +83,37 @@ fn read_small(pipeline: &Pipeline<'_>, files: &[u32], jobs: &Sender<Job>) -> Res
 /// A file that can't be read is an outcome; anything else is a failure of the save.
 fn failed(error: Error) -> Result<Outcome> {
     match error.kind() {
-        ErrorKind::NotFound => Ok(Outcome::Vanished),
+        _ if is_gone(&error) => Ok(Outcome::Vanished),
         ErrorKind::LocalIo | ErrorKind::Denied => Ok(Outcome::Unreadable(error.message().into())),
         _ => Err(error),
     }
 }
 
-/// Opens a file to be stored, flushing what a shared mapping may hold back.
+/// Opens a file to be stored. If its name has left its hard link group since the scan, another name of the group leads to
+/// what the scan saw.
 fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
-    let file = pipeline.root.open_file(pipeline.path(work))?;
+    let first = open_name(pipeline, pipeline.path(work));
+    let scanned = pipeline.scanned(work);
+    let is_it = |opened: &Result<(OpenFile, Stat)>| {
+        opened
+            .as_ref()
+            .is_ok_and(|(_, stat)| stat.is_same_file(&scanned))
+    };
+    if is_it(&first) {
+        return first;
+    }
+    for name in pipeline.planned.further_names(work) {
+        let other = open_name(pipeline, pipeline.planned.scanned.path(name as usize));
+        if is_it(&other) {
+            return other;
+        }
+    }
+    first
+}
+
+/// Opens one name of a file, flushing what a shared mapping may hold back.
+fn open_name(pipeline: &Pipeline<'_>, path: &[u8]) -> Result<(OpenFile, Stat)> {
+    let file = pipeline.root.open_file(path)?;
     pipeline.counts.opened();
     let mut stat = *file.opened();
     let clock = pipeline.planned.settled.seconds;

@@ -5,7 +5,7 @@ use super::pipeline::{Content as Read, Outcome, StoredFile};
 use super::plan::{Decision, Planned, entries, omit_text};
 use crate::local::Root;
 use crate::local::cache::KnownTree;
-use crate::local::{FileKind, Stat};
+use crate::local::{FileKind, SkipReason, Stat, is_gone};
 use crate::report::{Omitted, Skipped};
 use nbws_core::diff::{Merge, Pair, StatKey};
 use nbws_core::id::{ChunkId, TreeRoot};
@@ -14,9 +14,8 @@ use nbws_core::tree::{
     Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter,
     TreeRootHasher, cut_lists, join_runs,
 };
-use nbws_core::{ErrorKind, Result};
-
-use std::collections::{HashMap, HashSet};
+use nbws_core::{Error, Result};
+use std::collections::HashMap;
 
 /// The new tree, and what a report says about it.
 #[derive(Default)]
@@ -55,8 +54,8 @@ struct TreeBuilder<'b, 'p, 'a> {
     hasher: TreeRootHasher,
     /// Contents of files with several names, by work number, once they are built.
     shared: HashMap<u32, Content>,
-    /// Hard link leaders that made it into the tree.
-    stored_leaders: HashSet<u32>,
+    /// What hard link leaders that made it into the tree hold.
+    stored_leaders: HashMap<u32, Body>,
     out: NewTree,
 }
 
@@ -76,7 +75,7 @@ pub(crate) fn build_tree<'b>(
         writer: SegmentWriter::new(),
         hasher: TreeRootHasher::new(),
         shared: HashMap::new(),
-        stored_leaders: HashSet::new(),
+        stored_leaders: HashMap::new(),
         out: NewTree::default(),
     };
     builder.out.known.saved_here = true;
@@ -146,7 +145,7 @@ impl TreeBuilder<'_, '_, '_> {
         } else {
             match self.root.read_link(path) {
                 Ok(target) => Body::Symlink { target },
-                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(e) if is_gone(&e) => return self.vanished(i),
                 Err(e) => return self.unreadable(path.to_vec(), e.message().to_owned(), base),
             }
         };
@@ -154,7 +153,7 @@ impl TreeBuilder<'_, '_, '_> {
         match self.root.xattrs_of_link_or_directory(path) {
             Ok(xattrs) => entry.xattrs = xattrs,
             // A directory stays in the tree in any case: what lies in it needs a parent.
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if is_gone(&e) => {}
             Err(e) => self.out.skipped.push(Skipped {
                 path: path.to_vec(),
                 reason: format!("stored without extended attributes: {}", e.message()),
@@ -169,9 +168,11 @@ impl TreeBuilder<'_, '_, '_> {
     }
 
     fn file(&mut self, i: usize, work: u32, base: Option<Entry>) -> Result<()> {
-        let stat = self.planned.scanned.stat(i);
+        let read_as = self.planned.work[work as usize] as usize;
         match std::mem::replace(&mut self.outcomes[work as usize], Outcome::Pending) {
             Outcome::AsScanned(id) => {
+                // Names of one file may have been looked at before and after a change: the one that was read counts.
+                let stat = self.planned.scanned.stat(read_as);
                 let content = small_content(id, stat.size);
                 self.outcomes[work as usize] = Outcome::AsScanned(id);
                 let body = Body::File {
@@ -181,6 +182,13 @@ impl TreeBuilder<'_, '_, '_> {
                 };
                 let entry = self.entry(i, &stat, base.as_ref(), body);
                 self.push_file(i, entry, key_of(&stat))
+            }
+            Outcome::Stored(file)
+                if i != read_as && !file.stat.is_same_file(&self.planned.scanned.stat(i)) =>
+            {
+                self.outcomes[work as usize] = Outcome::Stored(file);
+                let why = "all names of its hard link group were replaced while it was saved";
+                self.unreadable(self.planned.scanned.path(i).to_vec(), why.to_owned(), base)
             }
             Outcome::Stored(file) => {
                 let entry = self.stored_file(i, work, &file, base.as_ref())?;
@@ -199,11 +207,23 @@ impl TreeBuilder<'_, '_, '_> {
             }
             Outcome::LeftOut(reason) => {
                 self.outcomes[work as usize] = Outcome::LeftOut(reason);
-                self.left_out(i, &stat, reason, base)
+                self.left_out(i, &self.planned.scanned.stat(i), reason, base)
             }
-            // Gone since the scan, as a later scan would have found it.
-            Outcome::Vanished | Outcome::Pending => Ok(()),
+            Outcome::Vanished => {
+                self.outcomes[work as usize] = Outcome::Vanished;
+                self.vanished(i)
+            }
+            Outcome::Pending => Err(Error::internal("save", "a file was never read")),
         }
+    }
+
+    /// Gone since the scan, as a later scan would have found it; said, because it may have only moved.
+    fn vanished(&mut self, i: usize) -> Result<()> {
+        self.out.skipped.push(Skipped {
+            path: self.planned.scanned.path(i).to_vec(),
+            reason: SkipReason::Vanished.text().into_owned(),
+        });
+        Ok(())
     }
 
     fn stored_file(
@@ -258,9 +278,14 @@ impl TreeBuilder<'_, '_, '_> {
     fn push_file(&mut self, i: usize, mut entry: Entry, key: StatKey) -> Result<()> {
         if let Some(leader) = self.planned.leaders.get(&(i as u32)) {
             if *leader == i as u32 {
-                self.stored_leaders.insert(*leader);
+                self.stored_leaders.insert(*leader, entry.body.clone());
             }
-            if self.stored_leaders.contains(leader) {
+            // Changed between the looks at two of its names: what they hold differs in this snapshot.
+            if self
+                .stored_leaders
+                .get(leader)
+                .is_some_and(|b| holds_same(b, &entry.body))
+            {
                 entry.link = Some(self.planned.scanned.path(*leader as usize).to_vec());
             }
         }
@@ -401,6 +426,20 @@ impl NewTree {
             self.omitted.len(),
             omit_text(first.reason)
         ))
+    }
+}
+
+fn holds_same(a: &Body, b: &Body) -> bool {
+    match (a, b) {
+        (
+            Body::File { size, content, .. },
+            Body::File {
+                size: other_size,
+                content: other,
+                ..
+            },
+        ) => size == other_size && content == other,
+        _ => false,
     }
 }
 
