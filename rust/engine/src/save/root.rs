@@ -98,15 +98,7 @@ pub(crate) fn store_root(
         refs,
     }
     .encode()?;
-    let span = ChunkSpan {
-        id: ChunkId::of(&root),
-        length: root.len() as u32,
-    };
-    let frame = chunks
-        .encoder
-        .encode(FrameKind::Chunks, &root, vec![span], chunks.level)?;
-    let (key, slot) = chunks.packer.push(frame)?;
-    let root_place = place(key, &slot, FrameHash::of(&root));
+    let root = store_alone(chunks, &root)?;
     let (index_base, index_root, index) = live;
     let (own_part, folded) = store_index_part(chunks, index_root, index)?;
     let index = store_index_root(
@@ -118,7 +110,7 @@ pub(crate) fn store_root(
     Ok(Stored {
         snapshot,
         tree_root,
-        root: root_place,
+        root,
         index,
         index_base,
         own_part,
@@ -132,6 +124,19 @@ pub(crate) fn store_root(
         packs,
         stored_bytes,
     })
+}
+
+/// Stores a chunk alone in its frame, so that a record can name it.
+fn store_alone(chunks: &mut TypedChunks<'_, '_>, bytes: &[u8]) -> Result<Place> {
+    let span = ChunkSpan {
+        id: ChunkId::of(bytes),
+        length: bytes.len() as u32,
+    };
+    let frame = chunks
+        .encoder
+        .encode(FrameKind::Chunks, bytes, vec![span], chunks.level)?;
+    let (key, slot) = chunks.packer.push(frame)?;
+    Ok(place(key, &slot, FrameHash::of(bytes)))
 }
 
 fn tree_refs(chunks: &mut TypedChunks<'_, '_>, tree: &NewTree) -> Result<(u8, Vec<SegmentRef>)> {
