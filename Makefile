@@ -56,8 +56,8 @@ pytest: build
 	$(PYTEST) -m 'not soak'
 
 soak: build ## Runs the long tests: full model, millions of files, large files
-	cargo test --workspace --locked --release -- --include-ignored
-	$(PYTEST) -m soak
+	NBWS_SOAK=1 cargo test --workspace --locked --release -- --include-ignored --nocapture
+	NBWS_SOAK=1 $(PYTEST) -m soak
 
 bench: build ## Compares nbws with restic on a real environment
 	$(BIN)/python benches/run.py
