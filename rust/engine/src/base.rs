@@ -103,6 +103,20 @@ pub(crate) async fn frame(
     Ok(remember(access, place.hash, kind, plain))
 }
 
+/// Remembers a small frame that was just stored, so that the next save need not fetch it.
+pub(crate) fn keep_frame(
+    access: &Access,
+    folder: Option<&StateFolder>,
+    hash: FrameHash,
+    bytes: Vec<u8>,
+) -> Result<()> {
+    if let Some(folder) = folder {
+        folder.store_index_part(hash, &bytes)?;
+    }
+    remember(access, hash, FrameKind::IndexRoot, bytes);
+    Ok(())
+}
+
 fn remember(access: &Access, hash: FrameHash, kind: FrameKind, bytes: Vec<u8>) -> Arc<Vec<u8>> {
     let bytes = Arc::new(bytes);
     // Parts are large and remembered in decoded form instead; roots are small, a few of the newest are enough.

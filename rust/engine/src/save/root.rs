@@ -241,7 +241,8 @@ pub(crate) async fn refresh_index(
         .store
         .put(&key.to_string(), sealed.bytes.into())
         .await?;
-    stored.index = place(key, &slot, FrameHash::of(&bytes));
+    let hash = FrameHash::of(&bytes);
+    stored.index = place(key, &slot, hash);
     stored.index_base = live;
-    Ok(())
+    base::keep_frame(access, target.folder.as_ref(), hash, bytes)
 }
