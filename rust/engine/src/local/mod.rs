@@ -103,6 +103,11 @@ pub(crate) fn is_gone(error: &Error) -> bool {
     error.os_error() == Some(Errno::NOENT.raw_os_error())
 }
 
+/// Whether a call failed because modes forbid it.
+pub(crate) fn is_closed(error: &Error) -> bool {
+    error.os_error() == Some(Errno::ACCESS.raw_os_error())
+}
+
 /// The text of an error number.
 fn errno_text(errno: Errno) -> String {
     std::io::Error::from(errno).to_string()

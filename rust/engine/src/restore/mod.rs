@@ -139,13 +139,17 @@ fn apply(
     report.files_written -= finish.skipped.len() as u64;
     report.skipped.append(&mut finish.skipped);
     if options.verify {
-        let found = verify::damaged(&target.root, &source.segments, &source.lists, &plan.wanted)?;
+        let verified = verify::verify(&target.root, &source.segments, &source.lists, &plan.wanted)?;
         let reason = "what was read back is not what was written";
-        let skipped = found.into_iter().map(|path| Skipped {
+        let skipped = verified.damaged.into_iter().map(|path| Skipped {
             path,
             reason: reason.to_owned(),
         });
         report.skipped.extend(skipped);
+        if verified.closed > 0 {
+            let text = "files could not be read again: their modes forbid it";
+            report.warnings.push(format!("{} {text}", verified.closed));
+        }
     }
     report.complete = report.skipped.is_empty();
     end(access, &mut target, source, plan, &mut report, mode)?;

@@ -2,17 +2,17 @@
 
 use super::encode::Job;
 use super::plan::Planned;
+use super::read::Found;
 use crate::clock::Deadline;
 use crate::local::Root;
 use crate::local::Stat;
-use crate::report::Skipped;
 use crate::workspace::Access;
 use crossbeam_channel::Sender;
 use nbws_core::chunker::Chunker;
 use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
 use nbws_core::plan::save_order::Unit;
-use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
+use nbws_core::tree::{Hole, OmitReason, Run};
 use nbws_core::{Error, Result};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -36,14 +36,9 @@ pub(crate) enum Outcome {
 
 /// A file that was read.
 pub(crate) struct StoredFile {
-    /// The stat before the read; `size` is what was read.
-    pub(crate) stat: Stat,
     pub(crate) content: Content,
     pub(crate) holes: Vec<Hole>,
-    pub(crate) xattrs: Vec<Xattr>,
-    pub(crate) unstable: bool,
-    /// Next time, an equal stat may stand for equal content.
-    pub(crate) trusted: bool,
+    pub(crate) found: Found,
 }
 
 pub(crate) enum Content {
@@ -143,7 +138,6 @@ pub(crate) struct Pipeline<'a> {
     units: &'a [Unit],
     next: AtomicUsize,
     outcomes: Mutex<Vec<Outcome>>,
-    notes: Mutex<Vec<Skipped>>,
     has_zero_chunk: AtomicBool,
     is_stopped: AtomicBool,
     failure: Mutex<Option<Error>>,
@@ -186,7 +180,6 @@ impl<'a> Pipeline<'a> {
             units: parts.units,
             next: AtomicUsize::new(0),
             outcomes: Mutex::new(outcomes),
-            notes: Mutex::default(),
             has_zero_chunk: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -227,13 +220,6 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Notes for the report what is not stored of a file.
-    pub(crate) fn note(&self, work: u32, reason: String) {
-        let path = self.path(work).to_vec();
-        let mut notes = self.notes.lock().unwrap_or_else(|e| e.into_inner());
-        notes.push(Skipped { path, reason });
-    }
-
     /// Hands a job to the encoders; a closed channel means that somebody stopped the pipeline.
     pub(crate) fn send(&self, jobs: &Sender<Job>, job: Job) -> Result<()> {
         jobs.send(job)
@@ -268,16 +254,14 @@ impl<'a> Pipeline<'a> {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// The outcomes by work number and the notes, or the first failure.
-    pub(crate) fn finish(self) -> Result<(Vec<Outcome>, Vec<Skipped>)> {
-        if let Some(error) = self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            return Err(error);
+    /// The outcomes by work number, or the first failure.
+    pub(crate) fn finish(self) -> Result<Vec<Outcome>> {
+        match self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            Some(error) => Err(error),
+            None => Ok(self
+                .outcomes
+                .into_inner()
+                .unwrap_or_else(|e| e.into_inner())),
         }
-        let outcomes = self.outcomes.into_inner();
-        let notes = self.notes.into_inner();
-        Ok((
-            outcomes.unwrap_or_else(|e| e.into_inner()),
-            notes.unwrap_or_else(|e| e.into_inner()),
-        ))
     }
 }

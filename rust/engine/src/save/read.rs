@@ -10,6 +10,7 @@ use nbws_core::plan::save_order::Unit;
 use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
 use nbws_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How often a file that changes while it is read is read again.
 const TRIES: u32 = 3;
@@ -27,9 +28,13 @@ enum Stability {
 
 /// What was found beside the bytes.
 pub(crate) struct Found {
+    /// The stat before the read; `size` is what was read.
     pub(crate) stat: Stat,
     pub(crate) xattrs: Vec<Xattr>,
+    /// Why the attributes could not be read.
+    pub(crate) lacks_xattrs: Option<Box<str>>,
     pub(crate) unstable: bool,
+    /// Next time, an equal stat may stand for equal content.
     pub(crate) trusted: bool,
 }
 
@@ -131,21 +136,23 @@ fn open_name(pipeline: &Pipeline<'_>, path: &[u8]) -> Result<(OpenFile, Stat)> {
             "became something else while it was saved",
         ));
     }
+    if stat.ctime >= pipeline.planned.settled {
+        leave_tick(pipeline, &stat)?;
+        stat = file.stat()?;
+    }
     Ok((file, stat))
 }
 
-/// The attributes of a file; more than a snapshot may hold are left out, and the report says so.
-fn attributes(pipeline: &Pipeline<'_>, work: u32, file: &OpenFile) -> Result<Vec<Xattr>> {
-    match file.xattrs() {
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            pipeline.note(
-                work,
-                format!("stored without extended attributes: {}", error.message()),
-            );
-            Ok(Vec::new())
+/// Waits until the file system's clock has passed the last change of a file: most kernels move no time for a second change
+/// within one tick, so two equal stats would hide it. At most one tick, and only for what changed a moment ago.
+fn leave_tick(pipeline: &Pipeline<'_>, stat: &Stat) -> Result<()> {
+    for _ in 0..25 {
+        if pipeline.root.file_system_clock()? > stat.ctime {
+            break;
         }
-        other => other,
+        std::thread::sleep(Duration::from_millis(2));
     }
+    Ok(())
 }
 
 fn compare(before: &Stat, after: &Stat, read: u64) -> Stability {
@@ -181,12 +188,25 @@ fn read_whole(pipeline: &Pipeline<'_>, work: u32, plain: &mut Vec<u8>) -> Result
             continue;
         }
         stat.size = read as u64;
-        return Ok(Some(Found {
-            xattrs: attributes(pipeline, work, &file)?,
-            unstable: matches!(stability, Stability::Changed),
-            trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
-            stat,
-        }));
+        return Ok(Some(found(pipeline, &file, stat, &stability)));
+    }
+}
+
+/// What goes with the bytes of a file that was read. Attributes that can't be read cost no content; they are asked for again by
+/// the next save.
+fn found(pipeline: &Pipeline<'_>, file: &OpenFile, stat: Stat, stability: &Stability) -> Found {
+    let (xattrs, lacks_xattrs) = match file.xattrs() {
+        Ok(xattrs) => (xattrs, None),
+        Err(error) => (Vec::new(), Some(error.message().into())),
+    };
+    Found {
+        unstable: matches!(stability, Stability::Changed),
+        trusted: matches!(stability, Stability::Same)
+            && stat.ctime < pipeline.planned.settled
+            && lacks_xattrs.is_none(),
+        stat,
+        xattrs,
+        lacks_xattrs,
     }
 }
 
@@ -228,18 +248,13 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         }
         stat.size = read;
         pipeline.access.meter.add(1, 0);
-        pipeline.settle(
-            work,
-            Outcome::Stored(Box::new(StoredFile {
-                content: Content::Large(content),
-                holes,
-                xattrs: attributes(pipeline, work, &file)?,
-                unstable: matches!(stability, Stability::Changed),
-                trusted: matches!(stability, Stability::Same)
-                    && stat.ctime < pipeline.planned.settled,
-                stat,
-            })),
-        );
+        let found = found(pipeline, &file, stat, &stability);
+        let stored = StoredFile {
+            content: Content::Large(content),
+            holes,
+            found,
+        };
+        pipeline.settle(work, Outcome::Stored(Box::new(stored)));
         return Ok(());
     }
 }

@@ -78,10 +78,9 @@ pub(crate) fn finish_report(
         && report.stale.is_empty()
         && report.unstable.is_empty()
         && report.omitted.is_empty()
-        && report
-            .skipped
-            .iter()
-            .all(|s| !s.reason.starts_with("unreadable"));
+        && report.skipped.iter().all(|s| {
+            !s.reason.starts_with("unreadable") && !s.reason.starts_with("stored without")
+        });
     report.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     report

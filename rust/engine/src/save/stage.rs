@@ -13,7 +13,7 @@ use super::{Intent, Start, blocking};
 use crate::budget::Resources;
 use crate::clock::Deadline;
 use crate::options::{Level, SaveOptions};
-use crate::report::{SaveReport, Skipped};
+use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
 use nbws_core::Result;
@@ -101,7 +101,7 @@ fn fill(
         });
     }
     let counts = Counts::default();
-    let (mut outcomes, notes) = read_all(
+    let mut outcomes = read_all(
         access,
         target,
         &stage,
@@ -119,7 +119,6 @@ fn fill(
     let tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
     drop(outcomes);
     let mut report = report_of(&stage.planned, &tree, &counts);
-    report.skipped.extend(notes);
     if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &tree) {
         report.snapshot = snapshot.to_hex();
         report.seq = seq;
@@ -158,7 +157,7 @@ fn read_all(
     packer: &mut Packer<'_>,
     (fresh, counts): (&FreshChunks, &Counts),
     (resources, level): (Resources, i32),
-) -> Result<(Vec<Outcome>, Vec<Skipped>)> {
+) -> Result<Vec<Outcome>> {
     let params = chunker_params(access);
     let chunker = Chunker::new(params)?;
     let planned = &stage.planned;
@@ -230,7 +229,7 @@ fn run_pipeline(
     left_out: &[u32],
     packer: &mut Packer<'_>,
     resources: Resources,
-) -> Result<(Vec<Outcome>, Vec<Skipped>)> {
+) -> Result<Vec<Outcome>> {
     let pipeline = Pipeline::new(parts);
     pipeline.settle_all(
         left_out

@@ -150,21 +150,32 @@ impl TreeBuilder<'_, '_, '_> {
             }
         };
         let mut entry = self.entry(i, stat, base.as_ref(), body);
+        let mut is_known = stat.ctime < self.planned.settled;
         match self.root.xattrs_of_link_or_directory(path) {
             Ok(xattrs) => entry.xattrs = xattrs,
             // A directory stays in the tree in any case: what lies in it needs a parent.
             Err(e) if is_gone(&e) => {}
-            Err(e) => self.out.skipped.push(Skipped {
-                path: path.to_vec(),
-                reason: format!("stored without extended attributes: {}", e.message()),
-            }),
+            Err(e) => {
+                is_known = false;
+                entry.xattrs = base.map(|b| b.xattrs).unwrap_or_default();
+                if !self.planned.shields.cover(path) {
+                    self.lacks_xattrs(i, e.message());
+                }
+            }
         }
-        let key = if stat.ctime < self.planned.settled {
+        let key = if is_known {
             key_of(stat)
         } else {
             StatKey::UNKNOWN
         };
         self.push(entry, key)
+    }
+
+    fn lacks_xattrs(&mut self, i: usize, why: &str) {
+        self.out.skipped.push(Skipped {
+            path: self.planned.scanned.path(i).to_vec(),
+            reason: format!("stored without the present extended attributes: {why}"),
+        });
     }
 
     fn file(&mut self, i: usize, work: u32, base: Option<Entry>) -> Result<()> {
@@ -184,7 +195,7 @@ impl TreeBuilder<'_, '_, '_> {
                 self.push_file(i, entry, key_of(&stat))
             }
             Outcome::Stored(file)
-                if i != read_as && !file.stat.is_same_file(&self.planned.scanned.stat(i)) =>
+                if i != read_as && !file.found.stat.is_same_file(&self.planned.scanned.stat(i)) =>
             {
                 self.outcomes[work as usize] = Outcome::Stored(file);
                 let why = "all names of its hard link group were replaced while it was saved";
@@ -192,11 +203,14 @@ impl TreeBuilder<'_, '_, '_> {
             }
             Outcome::Stored(file) => {
                 let entry = self.stored_file(i, work, &file, base.as_ref())?;
-                let key = if file.trusted {
-                    key_of(&file.stat)
+                let key = if file.found.trusted {
+                    key_of(&file.found.stat)
                 } else {
                     StatKey::UNKNOWN
                 };
+                if let Some(why) = &file.found.lacks_xattrs {
+                    self.lacks_xattrs(i, why);
+                }
                 self.outcomes[work as usize] = Outcome::Stored(file);
                 self.push_file(i, entry, key)
             }
@@ -235,7 +249,7 @@ impl TreeBuilder<'_, '_, '_> {
     ) -> Result<Entry> {
         let content = match (&file.content, self.shared.get(&work)) {
             (_, Some(content)) => content.clone(),
-            (Read::Small(id), None) => small_content(*id, file.stat.size),
+            (Read::Small(id), None) => small_content(*id, file.found.stat.size),
             (Read::Large(large), None) => {
                 let content = self.store_content(large.take())?;
                 if self.planned.leaders.contains_key(&(i as u32)) {
@@ -244,14 +258,15 @@ impl TreeBuilder<'_, '_, '_> {
                 content
             }
         };
+        let found = &file.found;
         let body = Body::File {
-            size: file.stat.size,
+            size: found.stat.size,
             content,
             holes: file.holes.clone(),
         };
-        let mut entry = self.entry(i, &file.stat, base, body);
-        entry.xattrs = file.xattrs.clone();
-        entry.unstable = file.unstable;
+        let mut entry = self.entry(i, &found.stat, base, body);
+        entry.xattrs = found.xattrs.clone();
+        entry.unstable = found.unstable;
         Ok(entry)
     }
 
