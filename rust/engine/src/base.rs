@@ -76,7 +76,7 @@ pub(crate) async fn frame(
         );
     }
     if let Some(bytes) = folder
-        .map(|f| f.load_index_part(place.hash))
+        .map(|f| f.load_frame(place.hash))
         .transpose()?
         .flatten()
     {
@@ -98,7 +98,7 @@ pub(crate) async fn frame(
         );
     }
     if let Some(folder) = folder {
-        folder.store_index_part(place.hash, &plain)?;
+        folder.store_frame(place.hash, &plain);
     }
     Ok(remember(access, place.hash, kind, plain))
 }
@@ -109,12 +109,11 @@ pub(crate) fn keep_frame(
     folder: Option<&StateFolder>,
     hash: FrameHash,
     bytes: Vec<u8>,
-) -> Result<()> {
+) {
     if let Some(folder) = folder {
-        folder.store_index_part(hash, &bytes)?;
+        folder.store_frame(hash, &bytes);
     }
     remember(access, hash, FrameKind::IndexRoot, bytes);
-    Ok(())
 }
 
 fn remember(access: &Access, hash: FrameHash, kind: FrameKind, bytes: Vec<u8>) -> Arc<Vec<u8>> {

@@ -201,19 +201,23 @@ impl StateFolder {
         Ok(decode_tree(content, id).ok().flatten())
     }
 
-    /// An index part by the hash of its plain bytes.
-    pub(crate) fn load_index_part(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
+    /// A frame by the hash of its plain bytes.
+    pub(crate) fn load_frame(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
         Ok(self
             .read("index", &hash.to_hex())?
             .filter(|bytes| FrameHash::of(bytes) == hash))
     }
 
-    /// Keeps an index part; not synced, because its hash tells whether it is whole.
-    pub(crate) fn store_index_part(&self, hash: FrameHash, bytes: &[u8]) -> Result<()> {
-        if self.path.join("index").join(hash.to_hex()).exists() {
-            return Ok(());
+    /// Keeps a frame by its hash: not synced, because the hash tells whether it is whole, and without complaint, because losing it
+    /// costs one request.
+    pub(crate) fn store_frame(&self, hash: FrameHash, bytes: &[u8]) {
+        let name = hash.to_hex();
+        if self.path.join("index").join(&name).exists() {
+            return;
         }
-        self.write("index", &hash.to_hex(), &[bytes], false)
+        if let Err(error) = self.write("index", &name, &[bytes], false) {
+            tracing::debug!(%error, "a frame is not kept");
+        }
     }
 
     /// Removes index parts that are not in `live`.
