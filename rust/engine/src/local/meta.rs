@@ -64,6 +64,11 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
+    /// Whether both are of one inode.
+    pub(crate) fn is_same_file(&self, other: &Stat) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
     /// Takes over what statx said.
     pub(super) fn from_statx(raw: &Statx) -> Self {
         let time = |t: rustix::fs::StatxTimestamp| Timestamp {

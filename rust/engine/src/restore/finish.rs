@@ -5,7 +5,9 @@ use super::wanted::{Action, Wanted, WantedKind};
 use super::write::{STAGING, Writing, destination};
 use crate::local::Root;
 use crate::local::{FileKind, Metadata};
+use crate::report::Skipped;
 use crate::workspace::Access;
+use nbws_core::diff::StatKey;
 use nbws_core::{ErrorKind, Result, path};
 use std::collections::HashSet;
 
@@ -42,7 +44,7 @@ pub(crate) struct Finish<'a> {
     /// Items that could not be written, and why.
     pub(crate) failed: std::collections::HashMap<u32, String>,
     pub(crate) removed: u64,
-    pub(crate) skipped: Vec<(Vec<u8>, String)>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Makes the directories that files are created in; parents come first in the order of paths.
@@ -70,13 +72,14 @@ impl Finish<'_> {
             self.root.remove_directory(STAGING)?;
         }
         self.metadata()?;
-        self.restat()
+        self.restat();
+        Ok(())
     }
 
     fn skip(&mut self, number: u32, why: String) {
         self.plan.wanted.items[number as usize].action = Action::Failed;
-        self.skipped
-            .push((self.plan.wanted.path(number).to_vec(), why));
+        let path = self.plan.wanted.path(number).to_vec();
+        self.skipped.push(Skipped { path, reason: why });
     }
 
     fn remove_failed(&mut self) {
@@ -245,7 +248,7 @@ impl Finish<'_> {
     }
 
     /// Stat keys of everything whose ctime moved after it was written: directories, links, renamed and further-named files.
-    fn restat(&mut self) -> Result<()> {
+    fn restat(&mut self) {
         let leaders: HashSet<u32> = self.plan.wanted.leaders.values().copied().collect();
         for number in 0..self.plan.wanted.items.len() as u32 {
             let item = self.plan.wanted.items[number as usize];
@@ -259,11 +262,16 @@ impl Finish<'_> {
                 (WantedKind::File, Action::Keep) => leaders.contains(&number),
                 _ => true,
             };
-            if moved && let Some(stat) = self.root.stat(self.plan.wanted.path(number))? {
-                self.plan.keys[item.ordinal as usize] = key_of(&stat);
+            if !moved {
+                continue;
             }
+            // Below a directory that its restored mode closes nothing can be looked at: the next save does not rely on it.
+            self.plan.keys[item.ordinal as usize] =
+                match self.root.stat(self.plan.wanted.path(number)) {
+                    Ok(Some(stat)) => key_of(&stat),
+                    Ok(None) | Err(_) => StatKey::UNKNOWN,
+                };
         }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::plan::runs_of;
 use super::wanted::{Action, Wanted};
-use crate::local::{OpenFile, Root};
+use crate::local::{OpenFile, Root, is_closed};
 use nbws_core::Result;
 use nbws_core::id::ChunkId;
 use nbws_core::tree::{Body, Run, SegmentReader};
@@ -25,14 +25,23 @@ pub(crate) fn file_holds(file: &OpenFile, runs: &[Run]) -> Result<bool> {
     Ok(file.stat()?.size == offset)
 }
 
-/// Reads every file that was written again; the paths of those that do not hold what the snapshot says.
-pub(crate) fn damaged(
+/// What a second look at the written files found.
+#[derive(Default)]
+pub(crate) struct Verified {
+    /// Paths that do not hold what the snapshot says.
+    pub(crate) damaged: Vec<Vec<u8>>,
+    /// Files that could not be read again, because their restored mode forbids it.
+    pub(crate) closed: u64,
+}
+
+/// Reads every file that was written again.
+pub(crate) fn verify(
     root: &Root,
     segments: &[Vec<u8>],
     lists: &HashMap<ChunkId, Vec<u8>>,
     wanted: &Wanted,
-) -> Result<Vec<Vec<u8>>> {
-    let mut out = Vec::new();
+) -> Result<Verified> {
+    let mut out = Verified::default();
     for segment in segments {
         for entry in SegmentReader::new(segment)? {
             let entry = entry?;
@@ -45,8 +54,10 @@ pub(crate) fn damaged(
             let holds = root
                 .open_file(&entry.path)
                 .and_then(|file| file_holds(&file, &runs_of(content, lists)?));
-            if !holds.unwrap_or(false) {
-                out.push(entry.path);
+            match holds {
+                Ok(true) => {}
+                Err(error) if is_closed(&error) => out.closed += 1,
+                Ok(false) | Err(_) => out.damaged.push(entry.path),
             }
         }
     }

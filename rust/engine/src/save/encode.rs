@@ -113,12 +113,9 @@ fn small(
                 Outcome::AsScanned(id)
             } else {
                 Outcome::Stored(Box::new(StoredFile {
-                    stat: found.stat,
                     content: Content::Small(id),
                     holes: Vec::new(),
-                    xattrs: found.xattrs,
-                    unstable: found.unstable,
-                    trusted: found.trusted,
+                    found,
                 }))
             },
         ));

@@ -100,15 +100,7 @@ impl<'a> Packer<'a> {
 
     /// Remembers a small frame, so that the next save need not fetch it.
     pub(crate) fn keep_frame(&self, hash: FrameHash, bytes: Vec<u8>) -> Result<()> {
-        if let Some(folder) = &self.folder {
-            folder.store_index_part(hash, &bytes)?;
-        }
-        self.access
-            .inner
-            .memory()
-            .frames
-            .insert(hash, Arc::new(bytes));
-        Ok(())
+        crate::base::keep_frame(self.access, self.folder.as_ref(), hash, bytes)
     }
 
     /// Sends the open pack off, if anything is in it.

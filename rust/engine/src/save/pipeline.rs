@@ -2,6 +2,7 @@
 
 use super::encode::Job;
 use super::plan::Planned;
+use super::read::Found;
 use crate::clock::Deadline;
 use crate::local::Root;
 use crate::local::Stat;
@@ -11,7 +12,7 @@ use nbws_core::chunker::Chunker;
 use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
 use nbws_core::plan::save_order::Unit;
-use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
+use nbws_core::tree::{Hole, OmitReason, Run};
 use nbws_core::{Error, Result};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -35,14 +36,9 @@ pub(crate) enum Outcome {
 
 /// A file that was read.
 pub(crate) struct StoredFile {
-    /// The stat before the read; `size` is what was read.
-    pub(crate) stat: Stat,
     pub(crate) content: Content,
     pub(crate) holes: Vec<Hole>,
-    pub(crate) xattrs: Vec<Xattr>,
-    pub(crate) unstable: bool,
-    /// Next time, an equal stat may stand for equal content.
-    pub(crate) trusted: bool,
+    pub(crate) found: Found,
 }
 
 pub(crate) enum Content {

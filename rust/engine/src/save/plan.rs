@@ -206,6 +206,18 @@ impl Planned {
         }
     }
 
+    /// Scan positions of the other names of the file that is read as `work`, in order.
+    pub(crate) fn further_names(&self, work: u32) -> Vec<u32> {
+        let own = self.work[work as usize];
+        let Some(leader) = self.leaders.get(&own) else {
+            return Vec::new();
+        };
+        let members = self.leaders.iter().filter(|(_, l)| *l == leader);
+        let mut names: Vec<u32> = members.map(|(i, _)| *i).filter(|i| *i != own).collect();
+        names.sort_unstable();
+        names
+    }
+
     fn has_same_link(&self, entry: &Entry, i: usize, scanned: &Scanned) -> bool {
         let leader = self
             .leaders

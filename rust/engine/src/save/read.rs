@@ -3,13 +3,14 @@
 use super::encode::Job;
 use super::pipeline::{Content, LargeFile, Outcome, Pipeline, StoredFile};
 use crate::local::OpenFile;
-use crate::local::{FileKind, Stat};
+use crate::local::{FileKind, Stat, is_gone};
 use crossbeam_channel::Sender;
 use nbws_core::limits::FRAME_TARGET_BYTES;
 use nbws_core::plan::save_order::Unit;
 use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
 use nbws_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How often a file that changes while it is read is read again.
 const TRIES: u32 = 3;
@@ -27,9 +28,13 @@ enum Stability {
 
 /// What was found beside the bytes.
 pub(crate) struct Found {
+    /// The stat before the read; `size` is what was read.
     pub(crate) stat: Stat,
     pub(crate) xattrs: Vec<Xattr>,
+    /// Why the attributes could not be read.
+    pub(crate) lacks_xattrs: Option<Box<str>>,
     pub(crate) unstable: bool,
+    /// Next time, an equal stat may stand for equal content.
     pub(crate) trusted: bool,
 }
 
@@ -83,20 +88,45 @@ fn read_small(pipeline: &Pipeline<'_>, files: &[u32], jobs: &Sender<Job>) -> Res
 /// A file that can't be read is an outcome; anything else is a failure of the save.
 fn failed(error: Error) -> Result<Outcome> {
     match error.kind() {
-        ErrorKind::NotFound => Ok(Outcome::Vanished),
+        _ if is_gone(&error) => Ok(Outcome::Vanished),
         ErrorKind::LocalIo | ErrorKind::Denied => Ok(Outcome::Unreadable(error.message().into())),
         _ => Err(error),
     }
 }
 
-/// Opens a file to be stored, flushing what a shared mapping may hold back.
+/// Opens a file to be stored. If its name has left its hard link group since the scan, another name of the group leads to
+/// what the scan saw.
 fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
-    let file = pipeline.root.open_file(pipeline.path(work))?;
+    let first = open_name(pipeline, pipeline.path(work));
+    let scanned = pipeline.scanned(work);
+    let is_it = |opened: &Result<(OpenFile, Stat)>| {
+        opened
+            .as_ref()
+            .is_ok_and(|(_, stat)| stat.is_same_file(&scanned))
+    };
+    if is_it(&first) {
+        return first;
+    }
+    for name in pipeline.planned.further_names(work) {
+        let other = open_name(pipeline, pipeline.planned.scanned.path(name as usize));
+        if is_it(&other) {
+            return other;
+        }
+    }
+    first
+}
+
+/// Opens one name of a file, flushing what a shared mapping may hold back.
+fn open_name(pipeline: &Pipeline<'_>, path: &[u8]) -> Result<(OpenFile, Stat)> {
+    let file = pipeline.root.open_file(path)?;
     pipeline.counts.opened();
-    let mut stat = file.stat()?;
+    let mut stat = *file.opened();
     let clock = pipeline.planned.settled.seconds;
     if stat.mtime.seconds >= clock - RECENT_SECONDS && !pipeline.is_flushed {
-        file.sync_data()?;
+        // What can't be flushed is read as it is, like everything older.
+        if let Err(error) = file.sync_data() {
+            tracing::debug!(%error, "could not flush before reading");
+        }
         stat = file.stat()?;
     }
     if stat.kind != FileKind::File {
@@ -106,7 +136,23 @@ fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
             "became something else while it was saved",
         ));
     }
+    if stat.ctime >= pipeline.planned.settled {
+        leave_tick(pipeline, &stat)?;
+        stat = file.stat()?;
+    }
     Ok((file, stat))
+}
+
+/// Waits until the file system's clock has passed the last change of a file: most kernels move no time for a second change
+/// within one tick, so two equal stats would hide it. At most one tick, and only for what changed a moment ago.
+fn leave_tick(pipeline: &Pipeline<'_>, stat: &Stat) -> Result<()> {
+    for _ in 0..25 {
+        if pipeline.root.file_system_clock()? > stat.ctime {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 fn compare(before: &Stat, after: &Stat, read: u64) -> Stability {
@@ -142,12 +188,25 @@ fn read_whole(pipeline: &Pipeline<'_>, work: u32, plain: &mut Vec<u8>) -> Result
             continue;
         }
         stat.size = read as u64;
-        return Ok(Some(Found {
-            xattrs: file.xattrs()?,
-            unstable: matches!(stability, Stability::Changed),
-            trusted: matches!(stability, Stability::Same) && stat.ctime < pipeline.planned.settled,
-            stat,
-        }));
+        return Ok(Some(found(pipeline, &file, stat, &stability)));
+    }
+}
+
+/// What goes with the bytes of a file that was read. Attributes that can't be read cost no content; they are asked for again by
+/// the next save.
+fn found(pipeline: &Pipeline<'_>, file: &OpenFile, stat: Stat, stability: &Stability) -> Found {
+    let (xattrs, lacks_xattrs) = match file.xattrs() {
+        Ok(xattrs) => (xattrs, None),
+        Err(error) => (Vec::new(), Some(error.message().into())),
+    };
+    Found {
+        unstable: matches!(stability, Stability::Changed),
+        trusted: matches!(stability, Stability::Same)
+            && stat.ctime < pipeline.planned.settled
+            && lacks_xattrs.is_none(),
+        stat,
+        xattrs,
+        lacks_xattrs,
     }
 }
 
@@ -189,18 +248,13 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         }
         stat.size = read;
         pipeline.access.meter.add(1, 0);
-        pipeline.settle(
-            work,
-            Outcome::Stored(Box::new(StoredFile {
-                content: Content::Large(content),
-                holes,
-                xattrs: file.xattrs()?,
-                unstable: matches!(stability, Stability::Changed),
-                trusted: matches!(stability, Stability::Same)
-                    && stat.ctime < pipeline.planned.settled,
-                stat,
-            })),
-        );
+        let found = found(pipeline, &file, stat, &stability);
+        let stored = StoredFile {
+            content: Content::Large(content),
+            holes,
+            found,
+        };
+        pipeline.settle(work, Outcome::Stored(Box::new(stored)));
         return Ok(());
     }
 }

@@ -1,23 +1,21 @@
 //! Step 9 of a save, first half: the new tree from base, scan and what became of each file.
 
-use super::pack::Packer;
-use super::pipeline::{Content as Read, FreshChunks, Outcome, StoredFile};
+use super::chunks::TypedChunks;
+use super::pipeline::{Content as Read, Outcome, StoredFile};
 use super::plan::{Decision, Planned, entries, omit_text};
 use crate::local::Root;
 use crate::local::cache::KnownTree;
-use crate::local::{FileKind, Stat};
+use crate::local::{FileKind, SkipReason, Stat, is_gone};
 use crate::report::{Omitted, Skipped};
 use nbws_core::diff::{Merge, Pair, StatKey};
-use nbws_core::frame::{ChunkSpan, FrameEncoder, FrameKind};
 use nbws_core::id::{ChunkId, TreeRoot};
-use nbws_core::index::Index;
-use nbws_core::limits::{FRAME_TARGET_BYTES, MAX_INLINE_RUNS};
+use nbws_core::limits::MAX_INLINE_RUNS;
 use nbws_core::tree::{
     Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter,
     TreeRootHasher, cut_lists, join_runs,
 };
-use nbws_core::{ErrorKind, Result};
-use std::collections::HashSet;
+use nbws_core::{Error, Result};
+use std::collections::HashMap;
 
 /// The new tree, and what a report says about it.
 #[derive(Default)]
@@ -37,117 +35,61 @@ pub(crate) struct NewTree {
     omitted_entry_count: u64,
 }
 
-/// Chunks that are not pieces of files: chunk lists, segments, nodes. They share frames like any others.
-pub(crate) struct TypedChunks<'p, 'a> {
-    pub(crate) packer: &'p mut Packer<'a>,
-    pub(crate) index: &'p Index,
-    pub(crate) fresh: &'p FreshChunks,
-    pub(crate) encoder: FrameEncoder,
-    pub(crate) level: i32,
-    plain: Vec<u8>,
-    chunks: Vec<ChunkSpan>,
-}
-
-impl<'p, 'a> TypedChunks<'p, 'a> {
-    pub(crate) fn new(
-        packer: &'p mut Packer<'a>,
-        index: &'p Index,
-        fresh: &'p FreshChunks,
-        level: i32,
-    ) -> Result<Self> {
-        let encoder = FrameEncoder::new()?;
-        Ok(TypedChunks {
-            packer,
-            index,
-            fresh,
-            encoder,
-            level,
-            plain: Vec::new(),
-            chunks: Vec::new(),
-        })
-    }
-
-    /// Stores `bytes` unless they are stored already.
-    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<ChunkId> {
-        let id = ChunkId::of(bytes);
-        if self.index.lookup(&id).is_none() && self.fresh.claim(&id) {
-            self.plain.extend_from_slice(bytes);
-            self.chunks.push(ChunkSpan {
-                id,
-                length: bytes.len() as u32,
-            });
-            if self.plain.len() >= FRAME_TARGET_BYTES {
-                self.flush()?;
-            }
-        }
-        Ok(id)
-    }
-
-    /// Packs what is waiting.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        if self.chunks.is_empty() {
-            return Ok(());
-        }
-        let chunks = std::mem::take(&mut self.chunks);
-        let frame = self
-            .encoder
-            .encode(FrameKind::Chunks, &self.plain, chunks, self.level)?;
-        self.plain.clear();
-        self.packer.push(frame)?;
-        Ok(())
-    }
+/// What the new tree is made from, beside what became of each file.
+pub(crate) struct Sources<'b> {
+    pub(crate) root: &'b Root,
+    pub(crate) planned: &'b Planned,
+    pub(crate) base: Option<&'b KnownTree>,
+    pub(crate) numeric_ids: bool,
 }
 
 /// Builds the new tree and stores its segments.
-pub(crate) struct TreeBuilder<'b, 'p, 'a> {
+struct TreeBuilder<'b, 'p, 'a> {
     root: &'b Root,
     planned: &'b Planned,
-    outcomes: &'b mut [Outcome],
     numeric_ids: bool,
+    outcomes: &'b mut [Outcome],
     chunks: &'b mut TypedChunks<'p, 'a>,
     writer: SegmentWriter,
     hasher: TreeRootHasher,
     /// Contents of files with several names, by work number, once they are built.
-    shared: std::collections::HashMap<u32, Content>,
-    /// Hard link leaders that made it into the tree.
-    stored_leaders: HashSet<u32>,
+    shared: HashMap<u32, Content>,
+    /// What hard link leaders that made it into the tree hold.
+    stored_leaders: HashMap<u32, Body>,
     out: NewTree,
 }
 
 /// Walks base and scan once more and writes the tree. Blocks.
-pub(crate) fn build_tree(
-    root: &Root,
-    planned: &Planned,
-    base: Option<&KnownTree>,
-    outcomes: &mut [Outcome],
-    numeric_ids: bool,
-    chunks: &mut TypedChunks<'_, '_>,
+pub(crate) fn build_tree<'b>(
+    sources: &Sources<'b>,
+    outcomes: &'b mut [Outcome],
+    chunks: &'b mut TypedChunks<'_, '_>,
 ) -> Result<NewTree> {
+    let planned = sources.planned;
     let mut builder = TreeBuilder {
-        root,
+        root: sources.root,
         planned,
+        numeric_ids: sources.numeric_ids,
         outcomes,
-        numeric_ids,
         chunks,
         writer: SegmentWriter::new(),
         hasher: TreeRootHasher::new(),
-        shared: Default::default(),
-        stored_leaders: HashSet::new(),
+        shared: HashMap::new(),
+        stored_leaders: HashMap::new(),
         out: NewTree::default(),
     };
     builder.out.known.saved_here = true;
-    let saved_here = base.is_some_and(|b| b.saved_here);
-    for pair in Merge::new(entries(base), planned.scanned.len(), |i| {
-        planned.scanned.path(i)
-    }) {
+    let saved_here = sources.base.is_some_and(|b| b.saved_here);
+    let scanned = &planned.scanned;
+    for pair in Merge::new(entries(sources.base), scanned.len(), |i| scanned.path(i)) {
         match pair? {
-            Pair::Base(entry, _) => {
-                if planned.shields.cover(&entry.path) {
-                    builder.keep_stale(entry)?;
-                } else if entry.is_omitted() && !saved_here {
-                    builder.push(entry, StatKey::UNKNOWN)?;
-                }
+            Pair::Base(entry, _) if planned.shields.cover(&entry.path) => {
+                builder.keep_stale(entry)?
             }
+            Pair::Base(entry, _) if entry.is_omitted() && !saved_here => {
+                builder.push(entry, StatKey::UNKNOWN)?;
+            }
+            Pair::Base(..) => {}
             Pair::Both(entry, key, i) => builder.scanned(i, Some((entry, key)))?,
             Pair::Seen(i) => builder.scanned(i, None)?,
         }
@@ -203,21 +145,25 @@ impl TreeBuilder<'_, '_, '_> {
         } else {
             match self.root.read_link(path) {
                 Ok(target) => Body::Symlink { target },
-                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(e) if is_gone(&e) => return self.vanished(i),
                 Err(e) => return self.unreadable(path.to_vec(), e.message().to_owned(), base),
             }
         };
         let mut entry = self.entry(i, stat, base.as_ref(), body);
+        let mut is_known = stat.ctime < self.planned.settled;
         match self.root.xattrs_of_link_or_directory(path) {
             Ok(xattrs) => entry.xattrs = xattrs,
             // A directory stays in the tree in any case: what lies in it needs a parent.
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => self.out.skipped.push(Skipped {
-                path: path.to_vec(),
-                reason: format!("stored without extended attributes: {}", e.message()),
-            }),
+            Err(e) if is_gone(&e) => {}
+            Err(e) => {
+                is_known = false;
+                entry.xattrs = base.map(|b| b.xattrs).unwrap_or_default();
+                if !self.planned.shields.cover(path) {
+                    self.lacks_xattrs(i, e.message());
+                }
+            }
         }
-        let key = if stat.ctime < self.planned.settled {
+        let key = if is_known {
             key_of(stat)
         } else {
             StatKey::UNKNOWN
@@ -225,10 +171,19 @@ impl TreeBuilder<'_, '_, '_> {
         self.push(entry, key)
     }
 
+    fn lacks_xattrs(&mut self, i: usize, why: &str) {
+        self.out.skipped.push(Skipped {
+            path: self.planned.scanned.path(i).to_vec(),
+            reason: format!("stored without the present extended attributes: {why}"),
+        });
+    }
+
     fn file(&mut self, i: usize, work: u32, base: Option<Entry>) -> Result<()> {
-        let stat = self.planned.scanned.stat(i);
+        let read_as = self.planned.work[work as usize] as usize;
         match std::mem::replace(&mut self.outcomes[work as usize], Outcome::Pending) {
             Outcome::AsScanned(id) => {
+                // Names of one file may have been looked at before and after a change: the one that was read counts.
+                let stat = self.planned.scanned.stat(read_as);
                 let content = small_content(id, stat.size);
                 self.outcomes[work as usize] = Outcome::AsScanned(id);
                 let body = Body::File {
@@ -239,13 +194,23 @@ impl TreeBuilder<'_, '_, '_> {
                 let entry = self.entry(i, &stat, base.as_ref(), body);
                 self.push_file(i, entry, key_of(&stat))
             }
+            Outcome::Stored(file)
+                if i != read_as && !file.found.stat.is_same_file(&self.planned.scanned.stat(i)) =>
+            {
+                self.outcomes[work as usize] = Outcome::Stored(file);
+                let why = "all names of its hard link group were replaced while it was saved";
+                self.unreadable(self.planned.scanned.path(i).to_vec(), why.to_owned(), base)
+            }
             Outcome::Stored(file) => {
                 let entry = self.stored_file(i, work, &file, base.as_ref())?;
-                let key = if file.trusted {
-                    key_of(&file.stat)
+                let key = if file.found.trusted {
+                    key_of(&file.found.stat)
                 } else {
                     StatKey::UNKNOWN
                 };
+                if let Some(why) = &file.found.lacks_xattrs {
+                    self.lacks_xattrs(i, why);
+                }
                 self.outcomes[work as usize] = Outcome::Stored(file);
                 self.push_file(i, entry, key)
             }
@@ -256,11 +221,23 @@ impl TreeBuilder<'_, '_, '_> {
             }
             Outcome::LeftOut(reason) => {
                 self.outcomes[work as usize] = Outcome::LeftOut(reason);
-                self.left_out(i, &stat, reason, base)
+                self.left_out(i, &self.planned.scanned.stat(i), reason, base)
             }
-            // Gone since the scan, as a later scan would have found it.
-            Outcome::Vanished | Outcome::Pending => Ok(()),
+            Outcome::Vanished => {
+                self.outcomes[work as usize] = Outcome::Vanished;
+                self.vanished(i)
+            }
+            Outcome::Pending => Err(Error::internal("save", "a file was never read")),
         }
+    }
+
+    /// Gone since the scan, as a later scan would have found it; said, because it may have only moved.
+    fn vanished(&mut self, i: usize) -> Result<()> {
+        self.out.skipped.push(Skipped {
+            path: self.planned.scanned.path(i).to_vec(),
+            reason: SkipReason::Vanished.text().into_owned(),
+        });
+        Ok(())
     }
 
     fn stored_file(
@@ -272,7 +249,7 @@ impl TreeBuilder<'_, '_, '_> {
     ) -> Result<Entry> {
         let content = match (&file.content, self.shared.get(&work)) {
             (_, Some(content)) => content.clone(),
-            (Read::Small(id), None) => small_content(*id, file.stat.size),
+            (Read::Small(id), None) => small_content(*id, file.found.stat.size),
             (Read::Large(large), None) => {
                 let content = self.store_content(large.take())?;
                 if self.planned.leaders.contains_key(&(i as u32)) {
@@ -281,14 +258,15 @@ impl TreeBuilder<'_, '_, '_> {
                 content
             }
         };
+        let found = &file.found;
         let body = Body::File {
-            size: file.stat.size,
+            size: found.stat.size,
             content,
             holes: file.holes.clone(),
         };
-        let mut entry = self.entry(i, &file.stat, base, body);
-        entry.xattrs = file.xattrs.clone();
-        entry.unstable = file.unstable;
+        let mut entry = self.entry(i, &found.stat, base, body);
+        entry.xattrs = found.xattrs.clone();
+        entry.unstable = found.unstable;
         Ok(entry)
     }
 
@@ -315,9 +293,14 @@ impl TreeBuilder<'_, '_, '_> {
     fn push_file(&mut self, i: usize, mut entry: Entry, key: StatKey) -> Result<()> {
         if let Some(leader) = self.planned.leaders.get(&(i as u32)) {
             if *leader == i as u32 {
-                self.stored_leaders.insert(*leader);
+                self.stored_leaders.insert(*leader, entry.body.clone());
             }
-            if self.stored_leaders.contains(leader) {
+            // Changed between the looks at two of its names: what they hold differs in this snapshot.
+            if self
+                .stored_leaders
+                .get(leader)
+                .is_some_and(|b| holds_same(b, &entry.body))
+            {
                 entry.link = Some(self.planned.scanned.path(*leader as usize).to_vec());
             }
         }
@@ -458,6 +441,20 @@ impl NewTree {
             self.omitted.len(),
             omit_text(first.reason)
         ))
+    }
+}
+
+fn holds_same(a: &Body, b: &Body) -> bool {
+    match (a, b) {
+        (
+            Body::File { size, content, .. },
+            Body::File {
+                size: other_size,
+                content: other,
+                ..
+            },
+        ) => size == other_size && content == other,
+        _ => false,
     }
 }
 
