@@ -382,9 +382,7 @@ def decode_directory(
             codec == 0 and payload_length != plain_length
         ):
             cursor.fail("has a frame whose lengths do not add up")
-        slots.append(
-            FrameSlot(kind, codec, offset, FRAME_HEADER_BYTES + payload_length, plain_length, chunks)
-        )
+        slots.append(FrameSlot(kind, codec, offset, FRAME_HEADER_BYTES + payload_length, plain_length, chunks))
         offset += FRAME_HEADER_BYTES + payload_length
     cursor.end()
     if offset + len(directory) + TRAILER_BYTES != container_length:
@@ -444,11 +442,7 @@ class IndexPart:
             found = self._id(position)
             if found <= previous:
                 _fail("index part: chunk ids are not in order")
-            if (
-                frame >= len(self._frames)
-                or not 1 <= length <= MAX_CHUNK
-                or start + length > self._frames[frame][3]
-            ):
+            if frame >= len(self._frames) or not 1 <= length <= MAX_CHUNK or start + length > self._frames[frame][3]:
                 _fail("index part: a chunk is out of bounds")
             previous = found
 
@@ -583,9 +577,7 @@ def check_path(path: bytes) -> None:
     """Refuses a path that is absolute, empty, unnormalised, too long or leads out of the tree."""
     if not 1 <= len(path) <= MAX_PATH or b"\0" in path:
         _fail(f"unsafe path {path[:80]!r}")
-    if any(
-        component in (b"", b".", b"..") or len(component) > MAX_COMPONENT for component in path.split(b"/")
-    ):
+    if any(component in (b"", b".", b"..") or len(component) > MAX_COMPONENT for component in path.split(b"/")):
         _fail(f"unsafe path {path[:80]!r}")
 
 
@@ -902,9 +894,7 @@ def _place(value: object) -> Place | None:
         return None
     fields = cast("dict[str, object]", value)
     offset, length, plain = (cast("int", fields[key]) for key in ("offset", "length", "plain"))
-    return Place(
-        cast("str", fields["object"]), offset, length, plain, bytes.fromhex(cast("str", fields["hash"]))
-    )
+    return Place(cast("str", fields["object"]), offset, length, plain, bytes.fromhex(cast("str", fields["hash"])))
 
 
 _PLACE: Final[dict[str, _Check]] = {
@@ -1025,9 +1015,7 @@ def decode_record(encoded: bytes, seq: int) -> Record:
     epoch, time = cast("int", fields["epoch"]), cast("int", fields["time"])
     parent, usage = cast("str | None", fields["parent"]), cast("dict[str, int]", fields["usage"])
     head, index, settings = _work(fields["head"]), _place(fields["index"]), _place(fields["settings"])
-    return Record(
-        seq, kind, commit, parent, repository, epoch, writer, state, time, head, index, settings, usage, body
-    )
+    return Record(seq, kind, commit, parent, repository, epoch, writer, state, time, head, index, settings, usage, body)
 
 
 def _check_carried(record: Record, before: Record | None) -> None:
@@ -1036,6 +1024,8 @@ def _check_carried(record: Record, before: Record | None) -> None:
         head = _work(record.body)
     if record.kind == "settings":
         settings = _place(record.body["attachment"])
+    if record.kind == "tombstone" and record.body["purge"]:
+        head = settings = None
     if (record.head, record.settings) != (head, settings):
         _fail(f"record {record.seq}: its head or settings are not those of the chain")
 
@@ -1054,9 +1044,7 @@ class Log:
         """Returns the rescue records that were not dismissed, oldest first."""
         dismissed = {record.body["rescue"] for record in self.records if record.kind == "dismiss"}
         return [
-            record
-            for record in self.records
-            if record.kind == "rescue" and record.body["snapshot"] not in dismissed
+            record for record in self.records if record.kind == "rescue" and record.body["snapshot"] not in dismissed
         ]
 
 
@@ -1122,9 +1110,7 @@ class Repository:
             with (self._directory / name).open("rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
                 if (size > length) if whole else (offset + length > size):
-                    _fail(
-                        f"{name}: has {size} bytes, not {'up to' if whole else 'at least'} {offset + length}"
-                    )
+                    _fail(f"{name}: has {size} bytes, not {'up to' if whole else 'at least'} {offset + length}")
                 stream.seek(offset)
                 return stream.read(size if whole else length)
         except FileNotFoundError:
@@ -1155,9 +1141,7 @@ class Repository:
         if name not in self._verified:
             check_header(self._read(name, 0, HEADER_BYTES), self.format.repository, name)
             self._verified.add(name)
-        plain = decode_frame(
-            self._read(name, offset, stored_length), kind, plain_length, f"{name}, frame at {offset}"
-        )
+        plain = decode_frame(self._read(name, offset, stored_length), kind, plain_length, f"{name}, frame at {offset}")
         if kind == CHUNKS:
             self._frames[key] = plain
             if len(self._frames) > self._CACHED_FRAMES:
@@ -1229,9 +1213,7 @@ class Repository:
             chain.append(before)
         first = chain[-1].seq
         if first != 1:
-            _fail(
-                f"the chain ends at record {first}: {first - 1} is not there or not its parent, and no ledger"
-            )
+            _fail(f"the chain ends at record {first}: {first - 1} is not there or not its parent, and no ledger")
         chain.reverse()
         for before_or_none, record in zip([None, *chain], chain, strict=False):
             _check_carried(record, before_or_none)
@@ -1261,9 +1243,7 @@ class Repository:
         refs = decode_index_root(self.placed(place, INDEX_ROOT)) if place else []
         parts = []
         for ref in refs:
-            plain = self.placed(
-                Place(ref.name, ref.offset, ref.stored_length, ref.plain_length, ref.hash), INDEX_PART
-            )
+            plain = self.placed(Place(ref.name, ref.offset, ref.stored_length, ref.plain_length, ref.hash), INDEX_PART)
             parts.append(IndexPart(plain))
             if len(parts[-1]) != ref.chunks:
                 _fail(f"{ref.name}: an index part has another number of chunks than its root says")
@@ -1326,9 +1306,7 @@ class Repository:
 
     def check_against_record(self, root: SnapshotRoot, record: Record) -> None:
         """Compares what a snapshot or rescue record repeats of its root."""
-        said = tuple(
-            record.body[key] for key in ("base", "bytes", "files", "partial", "snapshot", "tree_root")
-        )
+        said = tuple(record.body[key] for key in ("base", "bytes", "files", "partial", "snapshot", "tree_root"))
         base = root.base.hex() if root.base else None
         if said != (base, root.bytes, root.files, root.partial, root.snapshot.hex(), root.tree_root.hex()):
             _fail(f"record {record.seq}: differs from the root of its snapshot")
@@ -1409,7 +1387,7 @@ class _Target:
         self._open: tuple[bytes, int] = (b"", self._root)
         self._special_modes = special_modes
         self.warnings: list[str] = []
-        if os.listdir(self._root):  # noqa: PTH208 (a descriptor)
+        if os.listdir(self._root):
             os.close(self._root)
             _fail(f"{os.fspath(path)!r} is not empty", INVALID_INPUT)
 
@@ -1589,19 +1567,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="nbws.reader", description="Restores a snapshot from a local copy of the objects."
     )
-    parser.add_argument(
-        "store", metavar="DIR-OF-STORE", help="directory that holds 'format', 'log' and 'packs'"
-    )
+    parser.add_argument("store", metavar="DIR-OF-STORE", help="directory that holds 'format', 'log' and 'packs'")
     parser.add_argument(
         "snapshot", metavar="SNAPSHOT", nargs="?", help="id, unique prefix, or 'latest'; without it: list"
     )
     parser.add_argument("target", metavar="TARGET", nargs="?", help="new or empty directory")
-    parser.add_argument(
-        "--rebuild-index", action="store_true", help="read the packs' directories instead of the index"
-    )
-    parser.add_argument(
-        "--special-modes", action="store_true", help="keep set-user-id and set-group-id bits of files"
-    )
+    parser.add_argument("--rebuild-index", action="store_true", help="read the packs' directories instead of the index")
+    parser.add_argument("--special-modes", action="store_true", help="keep set-user-id and set-group-id bits of files")
     options = parser.parse_args(arguments)
     if options.snapshot is not None and options.target is None:
         parser.error("TARGET is missing")
@@ -1623,10 +1595,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _EXIT_LOCAL_IO
     for warning in (*skipped, *restored.warnings):
         _say(f"nbws.reader: warning: {warning}", sys.stderr)
-    _say(
-        f"{root.snapshot.hex()}: {restored.files} files, {restored.directories} directories, "
-        f"{restored.bytes} bytes"
-    )
+    _say(f"{root.snapshot.hex()}: {restored.files} files, {restored.directories} directories, {restored.bytes} bytes")
     _say(f"tree_root {restored.tree_root}")
     return 0
 

@@ -159,20 +159,8 @@ def encode_entry(node: Node, previous: bytes, size: int, content: bytes) -> byte
 def root_entry(node: Node, size: int, content: bytes) -> bytes:
     """What enters tree_root (section 6.4)."""
     pairs = b"".join(prefixed(name) + prefixed(value) for name, value in node.xattrs)
-    body = (
-        varint(size) + content
-        if node.kind == FILE
-        else prefixed(node.target)
-        if node.kind == SYMLINK
-        else b""
-    )
-    head = (
-        prefixed(node.path)
-        + bytes((node.kind,))
-        + varint(node.mode)
-        + zigzag(node.mtime[0])
-        + varint(node.mtime[1])
-    )
+    body = varint(size) + content if node.kind == FILE else prefixed(node.target) if node.kind == SYMLINK else b""
+    head = prefixed(node.path) + bytes((node.kind,)) + varint(node.mode) + zigzag(node.mtime[0]) + varint(node.mtime[1])
     return head + varint(len(node.xattrs)) + pairs + body
 
 
@@ -216,9 +204,7 @@ class Pack:
     frames: list[tuple[int, int, int, int, list[tuple[bytes, int]], bytes]] = field(default_factory=list)
     length: int = 64
 
-    def push(
-        self, kind: int, plain: bytes, chunks: list[tuple[bytes, int]], *, pack: bool = True
-    ) -> dict[str, Any]:
+    def push(self, kind: int, plain: bytes, chunks: list[tuple[bytes, int]], *, pack: bool = True) -> dict[str, Any]:
         """Adds a frame and returns its place."""
         packed = zstandard.ZstdCompressor(level=3).compress(plain) if pack else plain
         codec = int(pack and len(packed) < len(plain))
@@ -242,11 +228,7 @@ class Pack:
             names = b"".join(chunk + varint(length) for chunk, length in chunks)
             lines.append(bytes((kind, codec)) + varint(payload) + varint(plain) + varint(len(chunks)) + names)
         directory = b"".join(lines)
-        trailer = (
-            struct.pack("<II", len(directory), len(self.frames))
-            + digest(self.header + directory)
-            + b"nbws-end"
-        )
+        trailer = struct.pack("<II", len(directory), len(self.frames)) + digest(self.header + directory) + b"nbws-end"
         return b"".join((self.header, *(frame[5] for frame in self.frames), directory, trailer))
 
 
@@ -306,9 +288,7 @@ class MiniRepository:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(octets)
 
-    def append(
-        self, kind: str, body: dict[str, Any], *, epoch: int | None = None, **changed: Any
-    ) -> dict[str, Any]:
+    def append(self, kind: str, body: dict[str, Any], *, epoch: int | None = None, **changed: Any) -> dict[str, Any]:
         """Appends a record; what is not said is carried on from the newest one."""
         before = self.records[-1] if self.records else None
         usage = {"bytes": 0, "files": 0, "objects": 1, "stored_bytes": 0}
@@ -334,9 +314,7 @@ class MiniRepository:
         self.put(f"log/{record['seq']:020}", canonical(record))
         return record
 
-    def _content(
-        self, node: Node, chunks: dict[bytes, bytes], lists: dict[bytes, bytes]
-    ) -> tuple[int, bytes]:
+    def _content(self, node: Node, chunks: dict[bytes, bytes], lists: dict[bytes, bytes]) -> tuple[int, bytes]:
         pieces = node.runs or tuple((piece, 1) for piece in Chunker().cut(node.plain))
         chunks.update((digest(piece), piece) for piece, _ in pieces)
         runs = join([(digest(piece), len(piece), count) for piece, count in pieces])
@@ -410,9 +388,7 @@ class MiniRepository:
             self.append("rescue", {**body, "reason": "fenced"}, index=index)
         else:
             new_head = {"root": place, "snapshot": snapshot.hex()}
-            self.append(
-                "snapshot", {**body, "one_shot": False, "pin_base_until": None}, head=new_head, index=index
-            )
+            self.append("snapshot", {**body, "one_shot": False, "pin_base_until": None}, head=new_head, index=index)
         return snapshot.hex()
 
     def _write_pack(

@@ -319,9 +319,7 @@ class Model:
         epoch = max(1, view.epoch + (0 if keeps else 1))
         seq = self._records[view.head].seq + 1 if view.head != NONE else 1
         pending = self.record(Record(seq, kind, epoch, who, writer.number, view.head, refs))
-        started = writer._replace(
-            phase=PUT, session=kind == CLAIM, epoch=epoch, base=view.head, pending=pending
-        )
+        started = writer._replace(phase=PUT, session=kind == CLAIM, epoch=epoch, base=view.head, pending=pending)
         return self._set(state, who, started._replace(starts=writer.starts + 1, number=writer.number + 1))
 
     def _save(self, state: State, who: int, writer: Writer, *, one_shot: bool) -> Iterator[Step]:
@@ -375,8 +373,7 @@ class Model:
         base = self._records[writer.base].seq if writer.base != NONE else 0
         newer = [each for each in map(self._records.__getitem__, view.chain) if each.seq > base]
         overtaken = record.kind == SNAPSHOT and any(
-            each.kind in (CLAIM, SNAPSHOT) and (each.writer, each.epoch) != (who, writer.epoch)
-            for each in newer
+            each.kind in (CLAIM, SNAPSHOT) and (each.writer, each.epoch) != (who, writer.epoch) for each in newer
         )
         if "no_fence" in self.removed:
             overtaken = False
@@ -385,9 +382,7 @@ class Model:
         packs, seen, refs = state.packs, writer.seen, record.refs
         if "no_doomed_recheck" not in self.removed:
             doomed = view.doomed
-            reached = writer.base in view.chain or (
-                writer.base == NONE and self._records[view.chain[0]].seq == 1
-            )
+            reached = writer.base in view.chain or (writer.base == NONE and self._records[view.chain[0]].seq == 1)
             if not reached and "no_gap_rule" not in self.removed:
                 doomed = packs | refs | seen  # a Mark may be among the records that were pruned
             seen &= ~doomed
@@ -451,9 +446,7 @@ class Model:
         marks = view.open_marks
         if "sweep_ignores_cancel" in self.removed:
             swept = {self._records[each].mark for each in view.sweeps}
-            marks = tuple(
-                each for each in view.chain if self._records[each].kind == MARK and each not in swept
-            )
+            marks = tuple(each for each in view.chain if self._records[each].kind == MARK and each not in swept)
         for mark in marks:
             refs = self._records[mark].refs
             if refs & view.live and "sweep_without_live_check" not in self.removed:
@@ -474,9 +467,7 @@ class Model:
         if self.view(log).slots[record.seq] != prune.pending:
             again = "mark_not_recomputed" if record.kind == MARK else "sweep_not_recomputed"
             if again in self.removed:
-                pending = self._propose(
-                    self.view(state.log), record.kind, prune.plans, record.refs, record.mark
-                )
+                pending = self._propose(self.view(state.log), record.kind, prune.plans, record.refs, record.mark)
                 yield "plan sent again", state._replace(prune=prune._replace(pending=pending))
             else:
                 yield "plan lost its slot", state._replace(prune=over)
@@ -497,9 +488,7 @@ class Model:
                 pending = self._propose(view, CANCEL, 16 * operator.plans, 0, mark)
                 yield (
                     "cancel planned",
-                    state._replace(
-                        operator=operator._replace(phase=PUT, pending=pending, plans=operator.plans + 1)
-                    ),
+                    state._replace(operator=operator._replace(phase=PUT, pending=pending, plans=operator.plans + 1)),
                 )
         if operator.phase != PUT:
             return
@@ -541,9 +530,7 @@ HARMLESS: dict[str, str] = {
     "mark_not_recomputed": "a Mark that lost its slot is sent again: the Sweep's live check stops it",
 }
 #: Removals that are harmless alone and must be caught together: each is the other's second line.
-CAUGHT_TOGETHER: tuple[frozenset[str], ...] = (
-    frozenset(("sweep_without_live_check", "mark_not_recomputed")),
-)
+CAUGHT_TOGETHER: tuple[frozenset[str], ...] = (frozenset(("sweep_without_live_check", "mark_not_recomputed")),)
 
 
 def search(bounds: Bounds, removed: frozenset[str] = frozenset(), most_states: int = 20_000_000) -> Outcome:

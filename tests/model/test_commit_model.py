@@ -58,7 +58,7 @@ REACHES = {
 def exhaust(name: str, bounds: Bounds) -> Outcome:
     outcome = search(bounds)
     figures = f"{outcome.states:,} states, {outcome.edges:,} edges, {outcome.seconds:.1f} s"
-    print(f"{name}: {figures}")  # noqa: T201 (shown by pytest -s)
+    print(f"{name}: {figures}")
     assert not outcome.violation, outcome.trace
     assert outcome.exhausted
     return outcome

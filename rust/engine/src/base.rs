@@ -76,7 +76,7 @@ pub(crate) async fn frame(
         );
     }
     if let Some(bytes) = folder
-        .map(|f| f.load_index_part(place.hash))
+        .map(|f| f.load_frame(place.hash))
         .transpose()?
         .flatten()
     {
@@ -86,7 +86,8 @@ pub(crate) async fn frame(
     let stored = access
         .store
         .get_range(&place.object.to_string(), range)
-        .await?;
+        .await
+        .map_err(gone)?;
     let mut plain = Vec::new();
     let decoded = FrameDecoder::new()?.decode(&stored, kind, place.plain, &mut plain);
     decoded.map_err(|e| e.at(place.object.to_string()))?;
@@ -97,9 +98,22 @@ pub(crate) async fn frame(
         );
     }
     if let Some(folder) = folder {
-        folder.store_index_part(place.hash, &plain)?;
+        folder.store_frame(place.hash, &plain);
     }
     Ok(remember(access, place.hash, kind, plain))
+}
+
+/// Remembers a small frame that was just stored, so that the next save need not fetch it.
+pub(crate) fn keep_frame(
+    access: &Access,
+    folder: Option<&StateFolder>,
+    hash: FrameHash,
+    bytes: Vec<u8>,
+) {
+    if let Some(folder) = folder {
+        folder.store_frame(hash, &bytes);
+    }
+    remember(access, hash, FrameKind::IndexRoot, bytes);
 }
 
 fn remember(access: &Access, hash: FrameHash, kind: FrameKind, bytes: Vec<u8>) -> Arc<Vec<u8>> {
@@ -135,7 +149,8 @@ pub(crate) async fn index(
     folder: Option<&StateFolder>,
     root: &IndexRoot,
 ) -> Result<Index> {
-    let parts = stream::iter(root.parts.iter().map(|part| async move {
+    // Collected first: a stream of borrowing closures would keep the verbs' futures from being `Send`.
+    let loads = root.parts.iter().map(|part| async move {
         if let Some(known) = access.inner.memory().parts.get(&part.hash) {
             return Ok(Arc::clone(known));
         }
@@ -150,10 +165,11 @@ pub(crate) async fn index(
         let bytes = Arc::try_unwrap(bytes).unwrap_or_else(|shared| (*shared).clone());
         let decoded = IndexPart::decode(bytes).map_err(|e| e.at(part.key.to_string()))?;
         Ok::<_, Error>(Arc::new(decoded))
-    }))
-    .buffered(CONCURRENCY)
-    .try_collect::<Vec<_>>()
-    .await?;
+    });
+    let parts = stream::iter(loads.collect::<Vec<_>>())
+        .buffered(CONCURRENCY)
+        .try_collect::<Vec<_>>()
+        .await?;
     let mut memory = access.inner.memory();
     memory.parts = root
         .parts
@@ -238,12 +254,11 @@ pub(crate) async fn chunks(
     }
     let fetches = plan_fetches(&mut needs, METADATA_RANGES);
     let mut out = vec![Vec::new(); ids.len()];
-    let mut ranges = stream::iter(
-        fetches
-            .iter()
-            .map(|fetch| fetch_range(&*access.store, fetch)),
-    )
-    .buffered(CONCURRENCY);
+    let requests: Vec<_> = fetches
+        .iter()
+        .map(|fetch| fetch_range(&*access.store, fetch))
+        .collect();
+    let mut ranges = stream::iter(requests).buffered(CONCURRENCY);
     let mut decoder = FrameDecoder::new()?;
     for fetch in &fetches {
         access.cancel.check()?;
@@ -285,6 +300,17 @@ pub(crate) async fn fetch_range(store: &dyn Store, fetch: &Fetch) -> Result<byte
     store
         .get_range(&ContainerKey::pack(fetch.pack).to_string(), range)
         .await
+        .map_err(gone)
+}
+
+/// What the log or the index refers to and the store does not have is damage, not a wrong name.
+fn gone(error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    Error::corrupt("read", "the object is missing from the store")
+        .at(error.subject().to_owned())
+        .caused_by(error)
 }
 
 /// Decodes the frames in `bytes` (which start at `start` of the pack) and hands each need its verified chunk. `needs` are

@@ -1,16 +1,12 @@
 //! What the log holds: snapshots, rescues; and giving a rescue up.
 
 use crate::base;
-use crate::clock::Deadline;
-use crate::log::{Appended, append};
+use crate::beside::{Beside, append_beside};
 use crate::report::SnapshotInfo;
 use crate::resolve::whole_log;
-use crate::session::COMMIT_PATIENCE;
 use crate::workspace::Access;
-use bytes::Bytes;
-use nbws_core::id::{CommitId, WriterId};
-use nbws_core::lifecycle::check_append;
-use nbws_core::record::{Body, DismissBody, Record};
+use nbws_core::id::WriterId;
+use nbws_core::record::{Body, DismissBody};
 use nbws_core::{Error, ErrorKind, Result};
 
 /// The snapshots that are kept, oldest first. Reads every record once.
@@ -77,30 +73,11 @@ pub(crate) async fn dismiss(access: &Access, name: &str) -> Result<()> {
             };
             return Err(Error::new(kind, "dismiss", why).at(name));
         };
-        let mut record = Record {
-            body: Body::Dismiss(DismissBody { rescue: *rescue }),
-            commit: CommitId(crate::random::bytes()?),
-            parent: Some(head.commit),
-            seq: head.seq + 1,
-            time_ms: crate::clock::now_ms(),
-            writer: WriterId(crate::random::bytes()?),
-            ..head.clone()
-        };
-        record.usage.objects += 1;
-        record.usage.stored_bytes += record.encode()?.len() as u64;
-        check_append(Some(&head), &record)?;
-        log.check_references(&record)?;
-        let bytes = Bytes::from(record.encode()?);
-        match append(
-            &*access.store,
-            &record,
-            &bytes,
-            Deadline::after(COMMIT_PATIENCE),
-        )
-        .await?
-        {
-            Appended::Acknowledged => return Ok(()),
-            Appended::Lost { .. } => access.cancel.check()?,
+        let body = Body::Dismiss(DismissBody { rescue: *rescue });
+        let writer = WriterId(crate::random::bytes()?);
+        match append_beside(access, &head, writer, body).await? {
+            Beside::Appended(_) => return Ok(()),
+            Beside::Lost(_) => access.cancel.check()?,
         }
     }
 }

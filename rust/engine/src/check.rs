@@ -151,13 +151,13 @@ async fn packs(
     expected.sort_unstable();
     expected.dedup();
     access.meter.begin("check", expected.len() as u64, 0);
-    let mut found = stream::iter(expected.iter().enumerate().map(|(i, id)| {
+    let checks = expected.iter().enumerate().map(|(i, id)| {
         let size = listed.get(&ContainerKey::pack(*id).to_string()).copied();
         // Spread evenly, so that a small fraction still touches old and new packs.
         let is_read = ((i + 1) as f64 * fraction).floor() > (i as f64 * fraction).floor();
         async move { (*id, pack(access, *id, size, is_read).await) }
-    }))
-    .buffered(CONCURRENCY);
+    });
+    let mut found = stream::iter(checks.collect::<Vec<_>>()).buffered(CONCURRENCY);
     while let Some((id, outcome)) = found.next().await {
         access.cancel.check()?;
         report.objects += 1;

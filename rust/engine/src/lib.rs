@@ -1,11 +1,12 @@
 //! The working part of nbws: I/O and the order of events; one verb, one file.
 
 mod base;
+mod beside;
 mod browse;
 mod budget;
 pub mod cancel;
 mod check;
-mod clock;
+pub mod clock;
 mod local;
 mod log;
 pub mod options;

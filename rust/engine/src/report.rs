@@ -1,7 +1,7 @@
 //! What a verb did, as plain values. `python/nbws/reports.py` mirrors the fields; a test compares both.
 
 use crate::store::RequestTotals;
-use nbws_core::tree::OmitReason;
+pub use nbws_core::tree::OmitReason;
 
 /// Requests that a verb sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

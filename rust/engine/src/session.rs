@@ -6,10 +6,9 @@
 use crate::cancel::CancelToken;
 use crate::clock::Deadline;
 use crate::local::Root;
-use crate::local::cache::{
-    KnownTree, Session, StateFolder, StatePlace, boot_id, choose_state_place,
-};
+use crate::local::cache::{KnownTree, Session, StateFolder, boot_id};
 use crate::local::lock::{DirectoryLock, lock_directory};
+use crate::local::state_place::{StatePlace, choose_state_place};
 use crate::log::{Appended, LogHead, append};
 use crate::workspace::{Access, Inner, Remembered};
 use bytes::Bytes;
@@ -155,11 +154,7 @@ impl Target {
         if let Some(folder) = &self.folder {
             folder.store_session(&self.session)?;
         }
-        let remembered = Remembered {
-            session: self.session.clone(),
-            tree: self.tree.clone(),
-        };
-        inner.memory().targets.insert(self.path.clone(), remembered);
+        self.remember(inner);
         Ok(())
     }
 
@@ -179,10 +174,10 @@ impl Target {
         self.store_session(inner)
     }
 
-    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again.
-    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<()> {
+    /// Decides the fate of a record that an earlier save left open, by sending the same bytes again. Whether there was one.
+    pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<bool> {
         let Some(text) = self.session.pending.clone() else {
-            return Ok(());
+            return Ok(false);
         };
         let record = Record::decode(text.as_bytes())?;
         let deadline = Deadline::after(COMMIT_PATIENCE);
@@ -198,7 +193,6 @@ impl Target {
                 self.set_head(text.as_bytes());
                 if let Body::Snapshot(body) = &record.body {
                     self.session.proof = Some(body.snapshot);
-                    self.session.proof_root = Some(body.tree_root);
                 }
                 self.notices.push(format!(
                     "record {}, whose fate was not known, is committed",
@@ -215,7 +209,63 @@ impl Target {
         self.session.pending = None;
         // Whatever else happened meanwhile is found by asking, not by assuming.
         self.is_open = false;
-        self.store_session(&access.inner)
+        self.store_session(&access.inner)?;
+        Ok(true)
+    }
+
+    /// As [`Target::store_session`]; without a place to write to, the verb goes on and the report says so.
+    pub(crate) fn store_session_or_go_on(&mut self, inner: &Inner) {
+        if let Err(error) = self.store_session(inner) {
+            self.lose_state(inner, &error);
+        }
+    }
+
+    /// As [`Target::store_tree`]; without a place to write to, the verb goes on and the report says so.
+    pub(crate) fn store_tree_or_go_on(
+        &mut self,
+        inner: &Inner,
+        snapshot: SnapshotId,
+        tree: KnownTree,
+    ) {
+        if let Err(error) = self.store_tree(inner, snapshot, tree) {
+            self.lose_state(inner, &error);
+        }
+    }
+
+    fn lose_state(&mut self, inner: &Inner, error: &Error) {
+        self.notices.push(format!(
+            "local state can't be written ({error}); the next save reads every file"
+        ));
+        self.folder = None;
+        self.remember(inner);
+    }
+
+    fn remember(&self, inner: &Inner) {
+        let remembered = Remembered {
+            session: self.session.clone(),
+            tree: self.tree.clone(),
+        };
+        inner.memory().targets.insert(self.path.clone(), remembered);
+    }
+
+    /// Why the target may not become the head, if so (`docs/consistency.md`).
+    pub(crate) fn unproven(&self, newest: Option<&Record>, take_over: bool) -> Option<String> {
+        let head = newest?.head?.snapshot;
+        if take_over {
+            return None;
+        }
+        if self.is_half_restored {
+            return Some("a restore into the directory has not finished".to_owned());
+        }
+        match self.session.proof {
+            Some(proof) if proof == head => None,
+            Some(_) => Some(format!(
+                "another writer has saved since; the head is now {head}"
+            )),
+            None => {
+                Some("the directory was never restored from or saved to this repository".to_owned())
+            }
+        }
     }
 
     /// Fails with `InvalidState` where the repository belongs to a running notebook that this writer is not part of.

@@ -15,6 +15,10 @@ use nbws_core::{Error, ErrorKind, Result, key};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// How long opening repeats its first request.
+const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A workspace repository: everything below one prefix of one store. Cheap to clone; clones share connections and what
 /// is known of the repository.
@@ -84,7 +88,13 @@ impl Workspace {
 
     /// As [`Workspace::open`], on a store that exists.
     pub async fn with_store(store: Arc<dyn Store>, options: OpenOptions) -> Result<Workspace> {
-        let bytes = match store.get(key::FORMAT).await {
+        // A store that can't be reached is said so soon: nothing has been done yet that waiting could save.
+        let retrying = Retrying::new(
+            Arc::clone(&store),
+            Deadline::after(OPEN_PATIENCE),
+            CancelToken::new(),
+        );
+        let bytes = match retrying.get(key::FORMAT).await {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound && options.create => {
                 create(&*store, options.numeric_ids).await?

@@ -150,12 +150,18 @@ async fn rewritten_files_are_stored_as_they_once_were_or_listed() {
                 unstable += 1;
                 assert!(!report.complete);
             } else {
-                assert!(Turning::is_a_moment(&bytes), "{name} is torn and not listed");
+                assert!(
+                    Turning::is_a_moment(&bytes),
+                    "{name} is torn and not listed"
+                );
             }
         }
         fs::remove_dir_all(copy).unwrap();
     }
-    assert!(unstable > 0, "nothing was caught changing: the test shows nothing");
+    assert!(
+        unstable > 0,
+        "nothing was caught changing: the test shows nothing"
+    );
     writers.stop();
     // What was unstable is not believed, whatever its stat says.
     let report = save(&ws, &work).await;
@@ -173,7 +179,11 @@ async fn growing_files_are_stored_as_a_prefix() {
         (from..from + count).flat_map(u64::to_le_bytes).collect()
     };
     let mut writers = Writers::new();
-    for (name, start) in [("log.txt", 10), ("grows-large.bin", 7_000), ("large.bin", 200_000)] {
+    for (name, start) in [
+        ("log.txt", 10),
+        ("grows-large.bin", 7_000),
+        ("large.bin", 200_000),
+    ] {
         let path = work.join(name);
         fs::write(&path, words(0, start)).unwrap();
         let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
@@ -223,7 +233,8 @@ async fn shrinking_files_hold_no_bytes_that_were_never_there() {
             let keep = nbws_engine::store::testkit::random(3, n) % most;
             file.set_len(keep * 8).unwrap();
             std::thread::sleep(Duration::from_micros(200));
-            file.write_all_at(&all[keep as usize * 8..], keep * 8).unwrap();
+            file.write_all_at(&all[keep as usize * 8..], keep * 8)
+                .unwrap();
         });
     }
     for _ in rounds(3) {
@@ -292,7 +303,11 @@ async fn files_that_vanish_or_are_replaced_are_stored_as_one_of_their_versions()
             let bytes = || fs::read(copy.join(&name)).unwrap();
             if name.starts_with("z-small") || name.starts_with("z-large") {
                 let bytes = bytes();
-                let whole = if name.starts_with("z-small") { 20_000 } else { 900_000 };
+                let whole = if name.starts_with("z-small") {
+                    20_000
+                } else {
+                    900_000
+                };
                 let is_one = bytes.chunks(8).all(|w| w == &bytes[..8]);
                 // The file under its temporary name grows: a prefix of it is a version as well.
                 let is_version = is_one && (name.ends_with(".new") || bytes.len() == whole);
@@ -376,7 +391,10 @@ async fn hard_links_that_change_under_a_save_stay_restorable() {
             ..of(&report.snapshot)
         };
         let part = restore_with(&lab.open_as("other").await, &copy, options).await;
-        assert!(part.complete, "a name that is there at every moment is stored: {part:?}");
+        assert!(
+            part.complete,
+            "a name that is there at every moment is stored: {part:?}"
+        );
         fs::remove_dir_all(copy).unwrap();
     }
     writers.stop();
@@ -401,9 +419,14 @@ impl AfterScan {
                 act();
             }
         };
-        ws.save(dir, SaveOptions::default(), Some(Arc::new(sink)), CancelToken::new())
-            .await
-            .unwrap()
+        ws.save(
+            dir,
+            SaveOptions::default(),
+            Some(Arc::new(sink)),
+            CancelToken::new(),
+        )
+        .await
+        .unwrap()
     }
 }
 
@@ -451,7 +474,16 @@ async fn a_name_that_leaves_its_hard_link_group_takes_nobody_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_path_turns_into_between_scan_and_read() {
-    let kinds = ["directory", "symlink", "fifo", "socket", "gone", "larger", "smaller", "empty"];
+    let kinds = [
+        "directory",
+        "symlink",
+        "fifo",
+        "socket",
+        "gone",
+        "larger",
+        "smaller",
+        "empty",
+    ];
     for large in [false, true] {
         let lab = Lab::new();
         let work = lab.fresh("w");
@@ -487,8 +519,14 @@ async fn what_a_path_turns_into_between_scan_and_read() {
         let copy = lab.copy_of(&report.snapshot).await;
         for name in ["directory", "symlink", "fifo", "socket"] {
             // What can't be read as the file that it was keeps the last version, and says so.
-            assert!(fs::read(copy.join(name)).unwrap() == noise(7, size), "{name}");
-            assert!(has(&report.stale, name) && reason(&report, name).is_some(), "{name}");
+            assert!(
+                fs::read(copy.join(name)).unwrap() == noise(7, size),
+                "{name}"
+            );
+            assert!(
+                has(&report.stale, name) && reason(&report, name).is_some(),
+                "{name}"
+            );
         }
         assert!(!copy.join("gone").exists());
         assert_eq!(reason(&report, "gone"), Some("vanished"));
@@ -599,7 +637,10 @@ async fn writes_through_a_shared_mapping_of_a_recent_file_are_seen() {
             restore_with(&ws, &target, of(&report.snapshot)).await;
             for size in [20_000, 400_000] {
                 let found = fs::read(target.join(format!("mapped-{size}"))).unwrap();
-                assert!(found == vec![letter as u8; size], "{letter} of {size} was missed");
+                assert!(
+                    found == vec![letter as u8; size],
+                    "{letter} of {size} was missed"
+                );
             }
         }
     }
@@ -644,7 +685,12 @@ async fn a_mapping_that_moves_no_time_needs_reread() {
 fn swap_quietly(path: &Path, bytes: &[u8]) {
     let before = fs::metadata(path).unwrap();
     assert_eq!(before.len(), bytes.len() as u64);
-    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, 0).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .write_all_at(bytes, 0)
+        .unwrap();
     set_mtime(path, before.mtime(), before.mtime_nsec() as u32);
 }
 
@@ -659,7 +705,10 @@ async fn a_change_within_the_tick_of_the_save_is_seen_by_the_next() {
         fs::write(&large, noise(round, 150_000)).unwrap();
         // Right before the save, between scan and read, after the read, and right after the save.
         swap_quietly(&small, &noise(round + 100, 2_000));
-        let (dir, bytes) = (work.clone(), (noise(round + 200, 2_000), noise(round + 300, 150_000)));
+        let (dir, bytes) = (
+            work.clone(),
+            (noise(round + 200, 2_000), noise(round + 300, 150_000)),
+        );
         let sink = move |p: Progress| match p.phase {
             "save" if p.files_done == 0 && p.bytes_done == 0 => {
                 swap_quietly(&dir.join("small"), &bytes.0);
@@ -668,9 +717,14 @@ async fn a_change_within_the_tick_of_the_save_is_seen_by_the_next() {
             _ => {}
         };
         let sink: nbws_engine::progress::ProgressSink = Arc::new(sink);
-        ws.save(&work, SaveOptions::default(), Some(sink), CancelToken::new())
-            .await
-            .unwrap();
+        ws.save(
+            &work,
+            SaveOptions::default(),
+            Some(sink),
+            CancelToken::new(),
+        )
+        .await
+        .unwrap();
         if round % 2 == 0 {
             swap_quietly(&small, &noise(round + 400, 2_000));
         }
@@ -691,30 +745,105 @@ async fn changes_of_metadata_alone() {
     // What to do, how many files are opened, whether a new snapshot follows.
     type Change = (&'static str, Box<dyn Fn(&Path)>, u64, bool);
     let changes: Vec<Change> = vec![
-        ("content behind an old mtime", Box::new(|w| swap_quietly(&w.join("nb.ipynb"), &noise(77, 5_000))), 1, true),
-        ("mode of a file", Box::new(|w| set_mode(&w.join("big.bin"), 0o600)), 1, true),
-        ("mtime of a file", Box::new(|w| set_mtime(&w.join("big.bin"), 1_000_000_000, 5)), 1, true),
-        ("ctime alone", Box::new(|w| set_mode(&w.join("big.bin"), 0o600)), 1, false),
-        ("rename of a file", Box::new(|w| fs::rename(w.join("big.bin"), w.join("lib/moved.bin")).unwrap()), 1, true),
-        ("rename of a directory", Box::new(|w| fs::rename(w.join("lib/pkg1"), w.join("lib/pkg1b")).unwrap()), 7, true),
-        ("mode of a directory", Box::new(|w| set_mode(&w.join("lib/pkg2"), 0o700)), 0, true),
-        ("mtime of a directory", Box::new(|w| set_mtime(&w.join("empty"), 7, 8)), 0, true),
-        ("a hard link more", Box::new(|w| fs::hard_link(w.join("lib/moved.bin"), w.join("a-link")).unwrap()), 1, true),
-        ("a hard link less", Box::new(|w| fs::remove_file(w.join("a-link")).unwrap()), 1, true),
-        ("another leader", Box::new(|w| fs::hard_link(w.join("nb.ipynb"), w.join("a-first")).unwrap()), 1, true),
-        ("a symlink elsewhere", Box::new(|w| {
-            fs::remove_file(w.join("lib/link")).unwrap();
-            std::os::unix::fs::symlink("elsewhere", w.join("lib/link")).unwrap();
-        }), 0, true),
-        ("a file removed", Box::new(|w| fs::remove_file(w.join("lib/pkg3/m3.py")).unwrap()), 0, true),
-        ("a file in the place of a directory", Box::new(|w| {
-            fs::remove_dir_all(w.join("empty")).unwrap();
-            write(&w.join("empty"), "no longer");
-        }), 1, true),
-        ("a directory in the place of a file", Box::new(|w| {
-            fs::remove_file(w.join("empty")).unwrap();
-            write(&w.join("empty/in"), "in");
-        }), 1, true),
+        (
+            "content behind an old mtime",
+            Box::new(|w| swap_quietly(&w.join("nb.ipynb"), &noise(77, 5_000))),
+            1,
+            true,
+        ),
+        (
+            "mode of a file",
+            Box::new(|w| set_mode(&w.join("big.bin"), 0o600)),
+            1,
+            true,
+        ),
+        (
+            "mtime of a file",
+            Box::new(|w| set_mtime(&w.join("big.bin"), 1_000_000_000, 5)),
+            1,
+            true,
+        ),
+        (
+            "ctime alone",
+            Box::new(|w| set_mode(&w.join("big.bin"), 0o600)),
+            1,
+            false,
+        ),
+        (
+            "rename of a file",
+            Box::new(|w| fs::rename(w.join("big.bin"), w.join("lib/moved.bin")).unwrap()),
+            1,
+            true,
+        ),
+        (
+            "rename of a directory",
+            Box::new(|w| fs::rename(w.join("lib/pkg1"), w.join("lib/pkg1b")).unwrap()),
+            7,
+            true,
+        ),
+        (
+            "mode of a directory",
+            Box::new(|w| set_mode(&w.join("lib/pkg2"), 0o700)),
+            0,
+            true,
+        ),
+        (
+            "mtime of a directory",
+            Box::new(|w| set_mtime(&w.join("empty"), 7, 8)),
+            0,
+            true,
+        ),
+        (
+            "a hard link more",
+            Box::new(|w| fs::hard_link(w.join("lib/moved.bin"), w.join("a-link")).unwrap()),
+            1,
+            true,
+        ),
+        (
+            "a hard link less",
+            Box::new(|w| fs::remove_file(w.join("a-link")).unwrap()),
+            1,
+            true,
+        ),
+        (
+            "another leader",
+            Box::new(|w| fs::hard_link(w.join("nb.ipynb"), w.join("a-first")).unwrap()),
+            1,
+            true,
+        ),
+        (
+            "a symlink elsewhere",
+            Box::new(|w| {
+                fs::remove_file(w.join("lib/link")).unwrap();
+                std::os::unix::fs::symlink("elsewhere", w.join("lib/link")).unwrap();
+            }),
+            0,
+            true,
+        ),
+        (
+            "a file removed",
+            Box::new(|w| fs::remove_file(w.join("lib/pkg3/m3.py")).unwrap()),
+            0,
+            true,
+        ),
+        (
+            "a file in the place of a directory",
+            Box::new(|w| {
+                fs::remove_dir_all(w.join("empty")).unwrap();
+                write(&w.join("empty"), "no longer");
+            }),
+            1,
+            true,
+        ),
+        (
+            "a directory in the place of a file",
+            Box::new(|w| {
+                fs::remove_file(w.join("empty")).unwrap();
+                write(&w.join("empty/in"), "in");
+            }),
+            1,
+            true,
+        ),
     ];
     for (what, change, opened, is_news) in changes {
         change(&work);
@@ -724,7 +853,11 @@ async fn changes_of_metadata_alone() {
         assert!(report.complete, "{what}: {report:?}");
         lab.assert_holds(&report.snapshot, &work).await;
         let again = save(&ws, &work).await;
-        assert_eq!((again.files_opened, again.requests.put), (0, 0), "after {what}: {again:?}");
+        assert_eq!(
+            (again.files_opened, again.requests.put),
+            (0, 0),
+            "after {what}: {again:?}"
+        );
         before = report;
     }
     if set_xattr(&work.join("lib"), "user.note", b"kept").is_ok() {
@@ -740,7 +873,11 @@ async fn changes_of_metadata_alone() {
         std::os::unix::fs::chown(work.join("nb.ipynb"), Some(1_234), Some(1_234)).unwrap();
         let before = head(&ws).await;
         let report = save(&ws, &work).await;
-        assert_eq!((report.files_opened, report.requests.put), (1, 0), "{report:?}");
+        assert_eq!(
+            (report.files_opened, report.requests.put),
+            (1, 0),
+            "{report:?}"
+        );
         assert_eq!(head(&ws).await, before);
         assert_eq!(save(&ws, &work).await.files_opened, 0);
     }
@@ -763,7 +900,15 @@ async fn unreadable_child() {
     };
     let lab = Lab::new();
     let work = place.join("w");
-    for path in ["closed/a", "closed/sub/b", "listed/c", "listed/d", "open/e", "file", "plain"] {
+    for path in [
+        "closed/a",
+        "closed/sub/b",
+        "listed/c",
+        "listed/d",
+        "open/e",
+        "file",
+        "plain",
+    ] {
         write(&work.join(path), format!("one {path}"));
     }
     let has_xattrs = set_xattr(&work.join("closed"), "user.note", b"kept").is_ok();
@@ -819,9 +964,15 @@ async fn unreadable_child() {
             assert_eq!(found[path.as_bytes()], expected[path.as_bytes()], "{path}");
         }
         if has_xattrs {
-            assert_eq!(found[&b"closed"[..]].xattrs, expected[&b"closed"[..]].xattrs);
+            assert_eq!(
+                found[&b"closed"[..]].xattrs,
+                expected[&b"closed"[..]].xattrs
+            );
         }
-        assert!(!found.contains_key(&b"plain"[..]), "a removed file is removed");
+        assert!(
+            !found.contains_key(&b"plain"[..]),
+            "a removed file is removed"
+        );
         assert!(!found.contains_key(&b"new-and-closed"[..]));
         assert!(found.contains_key(&b"open/f"[..]));
         fs::remove_dir_all(copy).unwrap();
@@ -831,7 +982,12 @@ async fn unreadable_child() {
         }
     }
     // A machine that restores the stale versions knows that they are not what is wanted.
-    for (path, mode) in [("closed", 0o755), ("listed", 0o755), ("file", 0o644), ("new-and-closed", 0o644)] {
+    for (path, mode) in [
+        ("closed", 0o755),
+        ("listed", 0o755),
+        ("file", 0o644),
+        ("new-and-closed", 0o644),
+    ] {
         set_mode(&work.join(path), mode);
     }
     fs::remove_file(work.join("listed/c")).unwrap();
@@ -868,16 +1024,26 @@ async fn a_mount_that_appears_keeps_what_was_stored_there() {
     for path in ["m", "m/a", "m/sub", "m/sub/b"] {
         assert_eq!(found[path.as_bytes()], expected[path.as_bytes()], "{path}");
     }
-    assert!(!found.keys().any(|p| p.ends_with(b"other") || p == b"new-mount"));
+    assert!(
+        !found
+            .keys()
+            .any(|p| p.ends_with(b"other") || p == b"new-mount")
+    );
     // A bind mount has the same device: the mount is told by its number.
     drop((mount, other));
     fs::remove_dir(work.join("new-mount")).unwrap();
-    let bound = Command::new("mount").arg("--bind").args([work.join("m/sub"), work.join("n")]).status();
+    let bound = Command::new("mount")
+        .arg("--bind")
+        .args([work.join("m/sub"), work.join("n")])
+        .status();
     assert!(bound.unwrap().success());
     let report = save(&ws, &work).await;
     Command::new("umount").arg(work.join("n")).status().unwrap();
     assert_eq!(reason(&report, "n"), Some("mount"));
-    assert!(!has(&report.stale, "m/a"), "what can be read again is no longer stale");
+    assert!(
+        !has(&report.stale, "m/a"),
+        "what can be read again is no longer stale"
+    );
     let report = save(&ws, &work).await;
     assert!(report.complete, "{report:?}");
     assert_ne!(report.snapshot, first.snapshot);
@@ -890,7 +1056,13 @@ async fn sockets_fifos_and_devices_are_reported_and_never_opened() {
     let work = lab.fresh("w");
     make_tree(&work, 30);
     let make = |name: &str, kind| {
-        rustix::fs::mknodat(rustix::fs::CWD, work.join(name), kind, rustix::fs::Mode::RWXU, 0x103)
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            work.join(name),
+            kind,
+            rustix::fs::Mode::RWXU,
+            0x103,
+        )
     };
     make("fifo", rustix::fs::FileType::Fifo).unwrap();
     make("lib/fifo", rustix::fs::FileType::Fifo).unwrap();
@@ -925,12 +1097,19 @@ async fn sockets_fifos_and_devices_are_reported_and_never_opened() {
             .map(|(path, _)| (*path, reason(&report, path).unwrap_or("not reported")))
             .collect();
         assert_eq!(found, specials);
-        assert!(report.complete, "they have nothing to be stored: {report:?}");
+        assert!(
+            report.complete,
+            "they have nothing to be stored: {report:?}"
+        );
     }
     writers.stop();
     let (head, _) = head(&ws).await;
     let copy = tree(&lab.copy_of(&head).await);
-    assert!(specials.iter().all(|(path, _)| !copy.contains_key(path.as_bytes())));
+    assert!(
+        specials
+            .iter()
+            .all(|(path, _)| !copy.contains_key(path.as_bytes()))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 //! (directories of packs that are stored but not committed yet).
 
 use nbws_core::diff::StatKey;
-use nbws_core::id::{ContainerId, FrameHash, RepositoryId, SnapshotId, TreeRoot, WriterId, to_hex};
+use nbws_core::id::{ContainerId, FrameHash, RepositoryId, SnapshotId, WriterId, to_hex};
 use nbws_core::tree::Timestamp;
 use nbws_core::wire::WireReader;
 use nbws_core::{Error, Result};
@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{ErrorKind as IoKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
+
 const TREE_MAGIC: &[u8; 8] = b"nbwstree";
+
 const KEY_BYTES: usize = 20;
 
 /// What is known of one target; `session.json`.
@@ -37,8 +39,6 @@ pub(crate) struct Session {
     pub(crate) proof: Option<SnapshotId>,
     /// The snapshot whose tree the target was last known to hold; `tree` belongs to it.
     pub(crate) base: Option<SnapshotId>,
-    /// Tree root of the proven workspace head.
-    pub(crate) proof_root: Option<TreeRoot>,
     /// All that was written to the target had reached the disk.
     pub(crate) synced: bool,
     /// Exact bytes of a record whose fate is not known.
@@ -57,7 +57,6 @@ impl Session {
             head: None,
             proof: None,
             base: None,
-            proof_root: None,
             synced: false,
             pending: None,
         }
@@ -202,19 +201,23 @@ impl StateFolder {
         Ok(decode_tree(content, id).ok().flatten())
     }
 
-    /// An index part by the hash of its plain bytes.
-    pub(crate) fn load_index_part(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
+    /// A frame by the hash of its plain bytes.
+    pub(crate) fn load_frame(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
         Ok(self
             .read("index", &hash.to_hex())?
             .filter(|bytes| FrameHash::of(bytes) == hash))
     }
 
-    /// Keeps an index part; not synced, because its hash tells whether it is whole.
-    pub(crate) fn store_index_part(&self, hash: FrameHash, bytes: &[u8]) -> Result<()> {
-        if self.path.join("index").join(hash.to_hex()).exists() {
-            return Ok(());
+    /// Keeps a frame by its hash: not synced, because the hash tells whether it is whole, and without complaint, because losing it
+    /// costs one request.
+    pub(crate) fn store_frame(&self, hash: FrameHash, bytes: &[u8]) {
+        let name = hash.to_hex();
+        if self.path.join("index").join(&name).exists() {
+            return;
         }
-        self.write("index", &hash.to_hex(), &[bytes], false)
+        if let Err(error) = self.write("index", &name, &[bytes], false) {
+            tracing::debug!(%error, "a frame is not kept");
+        }
     }
 
     /// Removes index parts that are not in `live`.
@@ -321,76 +324,6 @@ fn local(operation: &'static str, path: &Path, cause: std::io::Error) -> Error {
     Error::local(operation, path.as_os_str().as_bytes(), cause)
 }
 
-/// Where local state goes, and why it is not where the caller expected.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StatePlace {
-    /// `None`: there is no place; everything is read again, and proofs live in this process only.
-    pub(crate) root: Option<PathBuf>,
-    /// A sentence for the report.
-    pub(crate) notice: Option<String>,
-}
-
-/// Chooses the state directory: `wished`, else `NBWS_STATE`, else `$XDG_STATE_HOME/nbws`, else `~/.local/state/nbws`; never
-/// inside `workspace`, and only where it can be written: otherwise a private directory below the system's temporary one.
-pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> StatePlace {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let preferred = wished
-        .map(Path::to_path_buf)
-        .or_else(|| variable("NBWS_STATE"))
-        .or_else(|| variable("XDG_STATE_HOME").map(|p| p.join("nbws")))
-        .or_else(|| variable("HOME").map(|p| p.join(".local/state/nbws")));
-    let why = match &preferred {
-        Some(path) if is_inside(path, workspace) => "it would lie inside the workspace",
-        Some(path) if usable(path) => {
-            return StatePlace {
-                root: preferred,
-                notice: None,
-            };
-        }
-        Some(_) => "it can't be written",
-        None => "HOME is not set",
-    };
-    let user = rustix::process::geteuid().as_raw();
-    let fallback = std::env::temp_dir().join(format!("nbws-state-{user}"));
-    if !is_inside(&fallback, workspace) && usable(&fallback) && is_private(&fallback, user) {
-        let notice = format!("local state is kept in {}: {why}", fallback.display());
-        return StatePlace {
-            root: Some(fallback),
-            notice: Some(notice),
-        };
-    }
-    StatePlace {
-        root: None,
-        notice: Some(format!(
-            "no local state ({why}, and the temporary directory is no better): every file is read again"
-        )),
-    }
-}
-
-fn is_inside(path: &Path, workspace: &Path) -> bool {
-    // The state directory may not exist yet: its nearest existing ancestor decides.
-    let existing = path.ancestors().find_map(|p| fs::canonicalize(p).ok());
-    let workspace = fs::canonicalize(workspace).unwrap_or_else(|_| workspace.to_path_buf());
-    path.starts_with(&workspace) || existing.is_some_and(|p| p.starts_with(&workspace))
-}
-
-fn usable(path: &Path) -> bool {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .is_ok()
-        && rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
-}
-
-fn is_private(path: &Path, user: u32) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == user && m.mode() & 0o077 == 0)
-}
-
 /// Names the present boot of the machine; empty where the kernel does not say.
 pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -447,15 +380,5 @@ mod tests {
             assert!(folder.load_tree(id).unwrap().is_none(), "flip at {at}");
             bytes[at] ^= 1;
         }
-    }
-
-    #[test]
-    fn state_never_lies_inside_the_workspace() {
-        let dir = tempfile::tempdir().unwrap();
-        let inside = dir.path().join("a/b/state");
-        let place = choose_state_place(Some(&inside), dir.path());
-        assert!(place.root.is_none_or(|root| !root.starts_with(dir.path())));
-        assert!(place.notice.unwrap().contains("inside the workspace"));
-        assert!(!inside.exists());
     }
 }

@@ -9,16 +9,16 @@ mod read;
 mod root;
 mod scan;
 mod scanned;
+pub(crate) mod state_place;
 mod walker;
 mod write;
 
-#[allow(unused_imports)]
 pub(crate) use self::{
     meta::{FileKind, Metadata, Stat, Unapplied},
     read::OpenFile,
-    root::{Root, RootIdentity},
-    scan::{RuleProblem, ScanOptions, scan},
-    scanned::{Scanned, ScannedEntry},
+    root::Root,
+    scan::{ScanOptions, scan},
+    scanned::Scanned,
     write::NewFile,
 };
 
@@ -55,8 +55,6 @@ pub(crate) enum SkipReason {
     Vanished,
     /// It turned into something else while it was read.
     Replaced,
-    /// Its extended attributes are more or larger than a snapshot may hold.
-    XattrTooLarge,
     /// Its path is longer than a snapshot may hold.
     PathTooLong,
 }
@@ -82,7 +80,6 @@ impl SkipReason {
             SkipReason::Unreadable(_) => "unreadable",
             SkipReason::Vanished => "vanished",
             SkipReason::Replaced => "replaced",
-            SkipReason::XattrTooLarge => "xattr_too_large",
             SkipReason::PathTooLong => "path_too_long",
         }
     }
@@ -97,10 +94,7 @@ impl SkipReason {
 
     /// Whether the last stored state of the path still counts, because what is there could not be read.
     pub(crate) fn keeps_base(&self) -> bool {
-        matches!(
-            self,
-            SkipReason::Unreadable(_) | SkipReason::Replaced | SkipReason::XattrTooLarge
-        )
+        matches!(self, SkipReason::Unreadable(_) | SkipReason::Replaced)
     }
 }
 

@@ -142,11 +142,6 @@ impl OpenFile {
         rustix::fs::fdatasync(&self.fd).map_err(|errno| self.failed("sync", errno))
     }
 
-    /// The descriptor, for copies inside the kernel.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
     fn failed(&self, operation: &'static str, errno: Errno) -> Error {
         fault(operation, &self.path, errno)
     }

@@ -26,6 +26,7 @@ pub(crate) struct Scanned {
 }
 
 /// One entry of a [`Scanned`].
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScannedEntry<'a> {
     /// Path below the root.
@@ -55,15 +56,6 @@ impl Scanned {
         self.records.is_empty()
     }
 
-    /// The entry at position `at` of the sorted list; panics beyond the end, like a slice.
-    pub(crate) fn get(&self, at: usize) -> ScannedEntry<'_> {
-        let record = &self.records[at];
-        ScannedEntry {
-            path: record.place.of(&self.paths),
-            stat: record.stat(&self.owners),
-        }
-    }
-
     /// The path of the entry at position `at`.
     pub(crate) fn path(&self, at: usize) -> &[u8] {
         self.records[at].place.of(&self.paths)
@@ -72,22 +64,6 @@ impl Scanned {
     /// What the file system said of the entry at position `at`.
     pub(crate) fn stat(&self, at: usize) -> Stat {
         self.records[at].stat(&self.owners)
-    }
-
-    /// The entries in order of their paths.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = ScannedEntry<'_>> {
-        (0..self.len()).map(|at| self.get(at))
-    }
-
-    /// The position of `path`, or where it would be.
-    pub(crate) fn find(&self, path: &[u8]) -> Result<usize, usize> {
-        self.records
-            .binary_search_by(|record| record.place.of(&self.paths).cmp(path))
-    }
-
-    /// Bytes of memory that the entries take.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.paths.capacity() + self.records.capacity() * size_of::<Record>()
     }
 }
 
@@ -247,5 +223,33 @@ impl LastOwner {
                 number
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Scanned {
+    /// The entry at position `at` of the sorted list; panics beyond the end, like a slice.
+    pub(crate) fn get(&self, at: usize) -> ScannedEntry<'_> {
+        let record = &self.records[at];
+        ScannedEntry {
+            path: record.place.of(&self.paths),
+            stat: record.stat(&self.owners),
+        }
+    }
+
+    /// The entries in order of their paths.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = ScannedEntry<'_>> {
+        (0..self.len()).map(|at| self.get(at))
+    }
+
+    /// The position of `path`, or where it would be.
+    pub(crate) fn find(&self, path: &[u8]) -> Result<usize, usize> {
+        self.records
+            .binary_search_by(|record| record.place.of(&self.paths).cmp(path))
+    }
+
+    /// Bytes of memory that the entries take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.paths.capacity() + self.records.capacity() * size_of::<Record>()
     }
 }

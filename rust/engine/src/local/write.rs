@@ -1,7 +1,7 @@
 //! Everything that a restore does to the disk: relative to the root's descriptor, following no link, never outside the root.
 
 use super::meta::{self, FileKind, Metadata, Stat, Unapplied};
-use super::{OpenFile, Root, fault};
+use super::{Root, fault};
 use nbws_core::limits::MAX_LINK_BYTES;
 use nbws_core::{Error, ErrorKind, Result, path};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -9,8 +9,6 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// Buffer of a copy that the kernel can't do itself.
-const COPY_BYTES: usize = 256 << 10;
 /// Permission bits of a file until it is finished.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -247,55 +245,6 @@ impl NewFile {
     pub(crate) fn set_length(&self, length: u64) -> Result<()> {
         rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.fd, length))
             .map_err(|errno| self.failed("set length", errno))
-    }
-
-    /// Copies `length` bytes at `offset` of `source` to the same place here; file systems with reflinks share them.
-    ///
-    /// Fails with `LocalIo` if the source ends before.
-    pub(crate) fn copy_range_from(
-        &self,
-        source: &OpenFile,
-        offset: u64,
-        length: u64,
-    ) -> Result<()> {
-        let mut from = offset;
-        let mut to = offset;
-        let end = offset.saturating_add(length);
-        while from < end {
-            let count = usize::try_from(end - from).unwrap_or(usize::MAX);
-            let copied = rustix::fs::copy_file_range(
-                source.descriptor(),
-                Some(&mut from),
-                &self.fd,
-                Some(&mut to),
-                count.min(1 << 30),
-            );
-            match copied {
-                Ok(count) if count > 0 => {}
-                Err(Errno::INTR) => {}
-                Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-                    return Err(self.failed("copy", errno));
-                }
-                // Some file systems can't, and some copy nothing where there is something: read and write tell.
-                Ok(_) | Err(_) => return self.copy_by_hand(source, from, end),
-            }
-        }
-        Ok(())
-    }
-
-    fn copy_by_hand(&self, source: &OpenFile, mut offset: u64, end: u64) -> Result<()> {
-        let mut buffer = vec![0; COPY_BYTES];
-        while offset < end {
-            let count = usize::try_from(end - offset).map_or(COPY_BYTES, |n| n.min(COPY_BYTES));
-            let read = source.read_at(offset, &mut buffer[..count])?;
-            if read == 0 {
-                let text = "the file that ranges are kept from has become shorter";
-                return Err(Error::new(ErrorKind::LocalIo, "copy", text).at_path(&self.path));
-            }
-            self.write_at(offset, &buffer[..read])?;
-            offset += read as u64;
-        }
-        Ok(())
     }
 
     /// What the file is now.

@@ -5,6 +5,7 @@ use super::wanted::{Action, Wanted, WantedKind};
 use super::write::{STAGING, Writing, destination};
 use crate::local::Root;
 use crate::local::{FileKind, Metadata};
+use crate::report::Skipped;
 use crate::workspace::Access;
 use nbws_core::diff::StatKey;
 use nbws_core::{ErrorKind, Result, path};
@@ -43,7 +44,7 @@ pub(crate) struct Finish<'a> {
     /// Items that could not be written, and why.
     pub(crate) failed: std::collections::HashMap<u32, String>,
     pub(crate) removed: u64,
-    pub(crate) skipped: Vec<(Vec<u8>, String)>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Makes the directories that files are created in; parents come first in the order of paths.
@@ -77,8 +78,8 @@ impl Finish<'_> {
 
     fn skip(&mut self, number: u32, why: String) {
         self.plan.wanted.items[number as usize].action = Action::Failed;
-        self.skipped
-            .push((self.plan.wanted.path(number).to_vec(), why));
+        let path = self.plan.wanted.path(number).to_vec();
+        self.skipped.push(Skipped { path, reason: why });
     }
 
     fn remove_failed(&mut self) {
@@ -265,10 +266,11 @@ impl Finish<'_> {
                 continue;
             }
             // Below a directory that its restored mode closes nothing can be looked at: the next save does not rely on it.
-            self.plan.keys[item.ordinal as usize] = match self.root.stat(self.plan.wanted.path(number)) {
-                Ok(Some(stat)) => key_of(&stat),
-                Ok(None) | Err(_) => StatKey::UNKNOWN,
-            };
+            self.plan.keys[item.ordinal as usize] =
+                match self.root.stat(self.plan.wanted.path(number)) {
+                    Ok(Some(stat)) => key_of(&stat),
+                    Ok(None) | Err(_) => StatKey::UNKNOWN,
+                };
         }
     }
 }

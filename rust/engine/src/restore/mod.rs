@@ -1,56 +1,46 @@
 //! Restore: a directory comes to hold a snapshot. Reads from top to bottom like the list in `docs/architecture.md`.
 
+mod disk;
 mod finish;
 mod plan;
+mod source;
 mod verify;
 mod wanted;
 mod write;
-
 use crate::base;
 use crate::budget::Resources;
 use crate::clock::Stopwatch;
 use crate::local::Root;
+use crate::local::Unapplied;
 use crate::local::cache::KnownTree;
 use crate::local::{ScanOptions, Scanned, scan};
 use crate::options::{Delete, RestoreOptions, SaveOptions};
 use crate::report::{RestoreReport, Skipped};
-use crate::resolve::{Resolved, resolve};
+use crate::resolve::resolve;
 use crate::save::{Intent, blocking, lock, run};
 use crate::session::Target;
 use crate::workspace::Access;
 use finish::{Finish, make_directories};
 use nbws_core::filter::Rules;
-use nbws_core::id::{ChunkId, SnapshotId};
 use nbws_core::index::Index;
 use nbws_core::plan::restore::{Need, RangeLimits, plan_fetches};
-use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::{Error, ErrorKind, Result, path};
-use plan::{Inputs, RestorePlan, count_written, list_ids, plan};
-use std::collections::HashMap;
+use plan::{Inputs, RestorePlan, count_written, plan};
+use source::{Source, check_source, load_source};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use write::{STAGING, Writing, without_chunks, write_all};
+use write::{STAGING, Writing, Written, without_chunks, write_all};
 
 /// Ranges of a restore: a few frames a request, and small gaps read for nothing.
 const RANGES: RangeLimits = RangeLimits {
     range_bytes: 4 << 20,
     gap_bytes: 128 << 10,
 };
+
 /// One tick of the coarsest clock that stamps files: later changes get another ctime than what was restored.
 const TICK: Duration = Duration::from_millis(10);
-
-/// Everything about the snapshot to restore.
-struct Source {
-    resolved: Resolved,
-    /// The workspace head at this time, and its tree root.
-    head: SnapshotId,
-    root: SnapshotRoot,
-    index: Index,
-    segments: Vec<Vec<u8>>,
-    lists: HashMap<ChunkId, Vec<u8>>,
-}
 
 /// Makes `directory` hold the snapshot that `options` name.
 pub(crate) async fn restore(
@@ -60,15 +50,18 @@ pub(crate) async fn restore(
 ) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let access = Arc::new(access);
-    let newest = base::newest(&access, None).await?;
-    let resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
+    let mut newest = base::newest(&access, None).await?;
+    let mut resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
     let mut target = open_target(&access, directory).await?;
-    target.settle_pending(&access).await?;
+    if target.settle_pending(&access).await? {
+        newest = base::newest(&access, target.known_head().as_ref()).await?;
+        resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
+    }
     let mut rescue = None;
     if !options.discard_changes {
         (target, rescue) = keep_local_work(&access, target).await?;
     }
-    let source = load_source(&access, &target, resolved).await?;
+    let source = load_source(&access, &mut target, resolved, newest).await?;
     let (stage_access, runtime) = (Arc::clone(&access), tokio::runtime::Handle::current());
     let mut report =
         blocking(move || apply(&stage_access, target, source, &options, &runtime)).await?;
@@ -98,31 +91,16 @@ async fn keep_local_work(access: &Arc<Access>, target: Target) -> Result<(Target
     Ok((target, report.rescue))
 }
 
-/// Step 1: snapshot root, index, tree.
-async fn load_source(access: &Access, target: &Target, resolved: Resolved) -> Result<Source> {
-    let newest = base::newest(access, target.known_head().as_ref()).await?;
-    let record = newest.as_ref().map(|h| &h.record);
-    let head = record
-        .and_then(|r| r.head)
-        .ok_or_else(|| Error::internal("restore", "the workspace head is gone"))?;
-    let index_root = base::index_root(access, target.folder.as_ref(), record).await?;
-    let index = base::index(access, target.folder.as_ref(), &index_root).await?;
-    let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
-    let segments = base::segments(access, &index, &root).await?;
-    let ids = list_ids(&segments)?;
-    let lists = ids
-        .iter()
-        .copied()
-        .zip(base::chunks(access, &index, &ids).await?)
-        .collect();
-    Ok(Source {
-        resolved,
-        head: head.snapshot,
-        root,
-        index,
-        segments,
-        lists,
-    })
+/// How the disk is changed.
+#[derive(Clone, Copy)]
+struct Mode {
+    /// New files are written beside the tree first.
+    is_staged: bool,
+    /// Only some paths were asked for: what is proven of the target stays as it was.
+    is_part: bool,
+    numeric_ids: bool,
+    deletes: bool,
+    threads: usize,
 }
 
 /// Steps 2 to 7. Blocks.
@@ -133,124 +111,91 @@ fn apply(
     options: &RestoreOptions,
     runtime: &tokio::runtime::Handle,
 ) -> Result<RestoreReport> {
-    let resources = Resources::choose(options.threads, options.memory_bytes);
+    let (mut plan, mode) = look(access, &target, &source, options)?;
+    let mut report = RestoreReport {
+        snapshot: source.resolved.head.snapshot.to_hex(),
+        tree_root: plan.tree_root.to_hex(),
+        files_kept: plan.files_kept,
+        files_written: count_written(&plan.wanted),
+        ..RestoreReport::default()
+    };
+    begin(access, &mut target, &source, mode)?;
+    let written = write(access, &target, &source.index, &mut plan, mode, runtime)?;
+    report.bytes_written = written.bytes_written;
+    report.warnings.extend(unapplied(&plan, &written.unapplied));
+    let mut finish = Finish {
+        access,
+        root: &target.root,
+        plan: &mut plan,
+        is_staged: mode.is_staged,
+        numeric_ids: mode.numeric_ids,
+        deletes: mode.deletes,
+        failed: written.failed,
+        removed: 0,
+        skipped: Vec::new(),
+    };
+    finish.run()?;
+    report.files_removed = finish.removed;
+    report.files_written -= finish.skipped.len() as u64;
+    report.skipped.append(&mut finish.skipped);
+    if options.verify {
+        let verified = verify::verify(&target.root, &source.segments, &source.lists, &plan.wanted)?;
+        let reason = "what was read back is not what was written";
+        let skipped = verified.damaged.into_iter().map(|path| Skipped {
+            path,
+            reason: reason.to_owned(),
+        });
+        report.skipped.extend(skipped);
+        if verified.closed > 0 {
+            let text = "files could not be read again: their modes forbid it";
+            report.warnings.push(format!("{} {text}", verified.closed));
+        }
+    }
+    report.complete = report.skipped.is_empty();
+    end(access, &mut target, source, plan, &mut report, mode)?;
+    report.warnings.append(&mut target.notices);
+    Ok(report)
+}
+
+/// Steps 2 and 3: what is on disk, what is wanted, and whether it may be done. Changes nothing.
+fn look(
+    access: &Access,
+    target: &Target,
+    source: &Source,
+    options: &RestoreOptions,
+) -> Result<(RestorePlan, Mode)> {
+    let threads = Resources::choose(options.threads, options.memory_bytes).threads;
     let rules = Rules::new(&[], false)?;
-    let threads = resources.threads;
-    let scanned = scan(
-        &target.root,
-        &ScanOptions {
-            rules: &rules,
-            threads,
-            cancel: &access.cancel,
-        },
-    )?;
-    let is_empty = scanned.len() == 0 && scanned.skipped.is_empty() && scanned.excluded.is_empty();
+    let scan_options = ScanOptions {
+        rules: &rules,
+        threads,
+        cancel: &access.cancel,
+    };
+    let scanned = scan(&target.root, &scan_options)?;
+    let is_empty = scanned.is_empty() && scanned.skipped.is_empty() && scanned.excluded.is_empty();
     access.meter.begin("plan", 0, 0);
-    let known = target.tree.as_ref().map(|(_, tree)| Arc::clone(tree));
     let numeric_ids = options.numeric_ids || access.inner.format.numeric_ids;
     let paths = options.paths.as_deref();
-    let mut plan = plan(&Inputs {
+    let plan = plan(&Inputs {
         access,
         root: &target.root,
         scanned: &scanned,
-        known: known.as_deref(),
+        known: target.tree.as_ref().map(|(_, tree)| &**tree),
         segments: &source.segments,
         lists: &source.lists,
         index: &source.index,
         paths,
         numeric_ids,
     })?;
-    check_source(&source, &plan, paths)?;
-    let deletes = may_delete(&target, options, &scanned, &plan)?;
-    drop(scanned);
-    let is_staged = !is_empty;
-    let mut report = RestoreReport {
-        snapshot: source.resolved.head.snapshot.to_hex(),
-        tree_root: plan.tree_root.to_hex(),
-        files_kept: plan.files_kept,
-        files_written: count_written(&plan.wanted),
-        warnings: target.notices.clone(),
-        ..RestoreReport::default()
-    };
-    begin(
-        access,
-        &mut target,
-        is_staged,
-        is_empty && paths.is_none(),
-        &source,
-        numeric_ids,
-    )?;
+    check_source(source, &plan, paths)?;
     let mode = Mode {
-        is_staged,
+        is_staged: !is_empty,
+        is_part: paths.is_some(),
         numeric_ids,
-        deletes,
+        deletes: may_delete(target, options, &scanned, &plan)?,
         threads,
     };
-    write(
-        access,
-        &target,
-        &source.index,
-        &mut plan,
-        &mut report,
-        mode,
-        runtime,
-    )?;
-    if options.verify {
-        let verified =
-            verify::verify(&target.root, &source.segments, &source.lists, &plan.wanted)?;
-        for path in verified.damaged {
-            report.skipped.push(Skipped {
-                path,
-                reason: "what was read back is not what was written".to_owned(),
-            });
-        }
-        if verified.closed > 0 {
-            report.warnings.push(format!(
-                "{} files could not be read again: their modes forbid it",
-                verified.closed
-            ));
-        }
-    }
-    report.complete = report.skipped.is_empty();
-    end(
-        access,
-        &mut target,
-        source,
-        plan,
-        &mut report,
-        paths.is_some(),
-    )?;
-    Ok(report)
-}
-
-#[derive(Clone, Copy)]
-struct Mode {
-    is_staged: bool,
-    numeric_ids: bool,
-    deletes: bool,
-    threads: usize,
-}
-
-/// The tree must be the one that was saved, and what was asked for must be in it.
-fn check_source(source: &Source, plan: &RestorePlan, paths: Option<&[Vec<u8>]>) -> Result<()> {
-    let snapshot = source.resolved.head.snapshot;
-    if plan.tree_root != source.root.tree_root || source.root.snapshot != snapshot {
-        return Err(
-            Error::corrupt("restore", "the tree is not the one that was saved")
-                .at(snapshot.to_hex()),
-        );
-    }
-    for wanted in paths.unwrap_or_default() {
-        if !wanted.is_empty() && !plan.wanted.contains(wanted) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "restore",
-                "the snapshot has no such path",
-            )
-            .at_path(wanted));
-        }
-    }
-    Ok(())
+    Ok((plan, mode))
 }
 
 /// Whether extra paths are removed. A target that is not known to come from here is not touched without being told to.
@@ -264,7 +209,7 @@ fn may_delete(
     match options.delete {
         Delete::Yes => Ok(true),
         Delete::No => Ok(false),
-        Delete::Auto if is_ours || scanned.len() == 0 => Ok(true),
+        Delete::Auto if is_ours || scanned.is_empty() => Ok(true),
         Delete::Auto if plan.extra.is_empty() && plan.differing == 0 => Ok(true),
         Delete::Auto => Err(Error::new(
             ErrorKind::InvalidInput,
@@ -282,54 +227,39 @@ fn may_delete(
 }
 
 /// From here on the target is half restored, and no save can make it the head.
-fn begin(
-    access: &Access,
-    target: &mut Target,
-    is_staged: bool,
-    sets_root: bool,
-    source: &Source,
-    numeric_ids: bool,
-) -> Result<()> {
-    target.session.proof = None;
-    if let Err(error) = target.store_session(&access.inner) {
-        target.notices.push(format!(
-            "local state can't be written ({error}); the next save reads every file"
-        ));
-        target.folder = None;
+fn begin(access: &Access, target: &mut Target, source: &Source, mode: Mode) -> Result<()> {
+    if !mode.is_part {
+        target.session.proof = None;
+        target.store_session_or_go_on(&access.inner);
+        if !target.is_half_restored {
+            let marker = target.root.create_file(path::RESTORING)?;
+            marker.write_at(0, source.resolved.head.snapshot.to_hex().as_bytes())?;
+        }
+        if !mode.is_staged {
+            let root_mode = finish::mode_to_set(source.root.root_mode, true, mode.numeric_ids);
+            target.root.set_root_mode(root_mode)?;
+        }
     }
-    if !target.is_half_restored {
-        let marker = target.root.create_file(path::RESTORING)?;
-        marker.write_at(0, source.resolved.head.snapshot.to_hex().as_bytes())?;
-    }
-    if is_staged {
+    if mode.is_staged {
         target.root.remove_tree(STAGING)?;
         target.root.make_directory(STAGING)?;
-    }
-    if sets_root {
-        target.root.set_root_mode(finish::mode_to_set(
-            source.root.root_mode,
-            true,
-            numeric_ids,
-        ))?;
     }
     Ok(())
 }
 
-/// Steps 4 to 7: everything that changes the disk.
+/// Steps 4 to 6: fetches, verifies and writes every file.
 fn write(
     access: &Access,
     target: &Target,
     index: &Index,
     plan: &mut RestorePlan,
-    report: &mut RestoreReport,
     mode: Mode,
     runtime: &tokio::runtime::Handle,
-) -> Result<()> {
+) -> Result<Written> {
     let mut needs = std::mem::take(&mut plan.needs);
     let local = std::mem::take(&mut plan.local);
-    access
-        .meter
-        .begin("restore", report.files_written, plan.bytes_to_write);
+    let files = count_written(&plan.wanted);
+    access.meter.begin("restore", files, plan.bytes_to_write);
     let flags = (mode.is_staged, mode.numeric_ids);
     let writing = Writing::new(access, &target.root, &plan.wanted, flags, &needs, &local);
     for (item, why) in std::mem::take(&mut plan.lost) {
@@ -340,12 +270,10 @@ fn write(
     }
     let rest = without_chunks(&plan.wanted, &needs, &local);
     for missed in writing.copy_local(&local)? {
-        let location = index
-            .lookup(&missed.run.id)
-            .ok_or_else(|| base::missing_chunk(&missed.run.id))?;
+        let id = missed.run.id;
         needs.push(Need {
-            id: missed.run.id,
-            location,
+            id,
+            location: index.lookup(&id).ok_or_else(|| base::missing_chunk(&id))?,
             file: missed.item,
             file_offset: missed.to,
             count: missed.run.count,
@@ -353,40 +281,22 @@ fn write(
     }
     let fetches = plan_fetches(&mut needs, RANGES);
     write_all(&writing, runtime, mode.threads, (&fetches, &needs), &rest);
-    let written = writing.into_written()?;
-    for (ordinal, key) in written.keys {
+    let mut written = writing.into_written()?;
+    for (ordinal, key) in std::mem::take(&mut written.keys) {
         plan.keys[ordinal as usize] = key;
     }
-    report.bytes_written = written.bytes_written;
-    for (number, unapplied) in written.unapplied {
-        for what in unapplied {
-            let text = format!("{} could not be set: {}", what.what, what.reason);
-            report.warnings.push(format!(
-                "{}: {text}",
-                nbws_core::error::display_path(plan.wanted.path(number))
-            ));
-        }
+    Ok(written)
+}
+
+/// One sentence for each piece of metadata that could not be set.
+fn unapplied(plan: &RestorePlan, all: &[(u32, Vec<Unapplied>)]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (number, unapplied) in all {
+        let path = nbws_core::error::display_path(plan.wanted.path(*number));
+        let text = |u: &Unapplied| format!("{path}: {} could not be set: {}", u.what, u.reason);
+        out.extend(unapplied.iter().map(text));
     }
-    let mut finish = Finish {
-        access,
-        root: &target.root,
-        plan,
-        is_staged: mode.is_staged,
-        numeric_ids: mode.numeric_ids,
-        deletes: mode.deletes,
-        failed: written.failed,
-        removed: 0,
-        skipped: Vec::new(),
-    };
-    finish.run()?;
-    report.files_removed = finish.removed;
-    report.files_written -= finish.skipped.len() as u64;
-    report.skipped.extend(
-        std::mem::take(&mut finish.skipped)
-            .into_iter()
-            .map(|(path, reason)| Skipped { path, reason }),
-    );
-    Ok(())
+    out
 }
 
 /// What the next save relies on. A whole restore is the proof that the target holds the workspace head.
@@ -396,30 +306,26 @@ fn end(
     source: Source,
     plan: RestorePlan,
     report: &mut RestoreReport,
-    is_part: bool,
+    mode: Mode,
 ) -> Result<()> {
+    target.root.sync_file_system()?;
+    if mode.is_part {
+        return Ok(());
+    }
     if !report.complete {
-        report.warnings.push("the restore is incomplete; until it is repeated, saves of this directory become rescues".to_owned());
+        let text = "the restore is incomplete; until it is repeated, saves of this directory become rescues";
+        report.warnings.push(text.to_owned());
         return Ok(());
     }
     std::thread::sleep(TICK);
-    target.root.sync_file_system()?;
-    if is_part {
-        target.root.remove_file(path::RESTORING)?;
-        return Ok(());
-    }
     target.session.proof = Some(source.head);
     target.session.synced = true;
+    target.is_half_restored = false;
     let known = KnownTree {
         saved_here: false,
         segments: source.segments,
         keys: plan.keys,
     };
-    target.is_half_restored = false;
-    if let Err(error) = target.store_tree(&access.inner, source.resolved.head.snapshot, known) {
-        report.warnings.push(format!(
-            "local state can't be written ({error}); the next save reads every file"
-        ));
-    }
+    target.store_tree_or_go_on(&access.inner, source.resolved.head.snapshot, known);
     target.root.remove_file(path::RESTORING)
 }

@@ -1,5 +1,6 @@
 //! Step 3 of a restore, second half: snapshot against disk. Everything is looked at before anything is written.
 
+use super::disk::{Disk, OnDisk};
 use super::wanted::{Action, Wanted, WantedKind};
 use crate::base::missing_chunk;
 use crate::local::Root;
@@ -9,7 +10,7 @@ use crate::local::{FileKind, Stat};
 use crate::save::{entries, seen};
 use crate::workspace::Access;
 use nbws_core::chunker::{Chunker, ChunkerParams};
-use nbws_core::diff::{Merge, Pair, StatKey, unchanged};
+use nbws_core::diff::{Merge, StatKey, unchanged};
 use nbws_core::id::{ChunkId, TreeRoot};
 use nbws_core::index::Index;
 use nbws_core::path::{self, is_within};
@@ -62,49 +63,6 @@ pub(crate) struct Inputs<'a> {
     pub(crate) numeric_ids: bool,
 }
 
-/// The entries on disk beside what was known of them, walked in step with the wanted ones.
-struct Disk<'a, I: Iterator<Item = Result<Pair>>> {
-    pairs: std::iter::Peekable<I>,
-    scanned: &'a Scanned,
-    extra: Vec<Vec<u8>>,
-}
-
-impl<I: Iterator<Item = Result<Pair>>> Disk<'_, I> {
-    /// What is on disk at `path`: position in the scan and the known entry. Notes what lies before it as extra.
-    fn at(&mut self, path: Option<&[u8]>) -> Result<Option<(usize, Option<(Entry, StatKey)>)>> {
-        loop {
-            let here = match self.pairs.peek() {
-                None => return Ok(None),
-                Some(Err(_)) => return Err(self.failure()),
-                Some(Ok(Pair::Base(entry, _))) => entry.path.as_slice(),
-                Some(Ok(Pair::Both(_, _, i) | Pair::Seen(i))) => self.scanned.path(*i),
-            };
-            match path.map(|p| here.cmp(p)) {
-                Some(std::cmp::Ordering::Greater) => return Ok(None),
-                Some(std::cmp::Ordering::Equal) => {
-                    return Ok(match self.pairs.next() {
-                        Some(Ok(Pair::Both(entry, key, i))) => Some((i, Some((entry, key)))),
-                        Some(Ok(Pair::Seen(i))) => Some((i, None)),
-                        _ => None,
-                    });
-                }
-                Some(std::cmp::Ordering::Less) | None => {
-                    if let Some(Ok(Pair::Both(_, _, i) | Pair::Seen(i))) = self.pairs.next() {
-                        self.extra.push(self.scanned.path(i).to_vec());
-                    }
-                }
-            }
-        }
-    }
-
-    fn failure(&mut self) -> Error {
-        match self.pairs.next() {
-            Some(Err(error)) => error,
-            _ => Error::internal("plan restore", "no failure where one was seen"),
-        }
-    }
-}
-
 /// Compares the snapshot with the disk. Refuses a tree that breaks the rules of the format before anything is written.
 pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
     let scanned = inputs.scanned;
@@ -134,12 +92,18 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
     let mut plan = planner.plan;
     plan.tree_root = hasher.finish();
     plan.extra = disk.extra;
+    // Rules that could not be read may protect anything below their directory.
+    let unruled: Vec<&[u8]> = (scanned.problems.iter())
+        .filter(|problem| problem.line == 0)
+        .map(|problem| path::parent(&problem.path).unwrap_or_default())
+        .collect();
     plan.extra.retain(|extra| {
         extra.as_slice() != path::MARKER
             && inputs
                 .paths
                 .is_none_or(|paths| paths.iter().any(|p| is_within(extra, p)))
             && !omitted.iter().any(|o| is_within(extra, o))
+            && !unruled.iter().any(|directory| is_within(extra, directory))
     });
     Ok(plan)
 }
@@ -187,11 +151,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    fn entry(
-        &mut self,
-        entry: Entry,
-        on_disk: Option<(usize, Option<(Entry, StatKey)>)>,
-    ) -> Result<()> {
+    fn entry(&mut self, entry: Entry, on_disk: Option<OnDisk>) -> Result<()> {
         let ordinal = self.plan.keys.len() as u32;
         self.plan.keys.push(StatKey::UNKNOWN);
         if entry.is_omitted() || !self.is_selected(&entry) {
@@ -223,7 +183,7 @@ impl<'a> Planner<'a> {
         &mut self,
         entry: &Entry,
         runs: &[Run],
-        on_disk: Option<(usize, Option<(Entry, StatKey)>)>,
+        on_disk: Option<OnDisk>,
         ordinal: u32,
     ) -> Result<(Action, Option<Entry>)> {
         let Some((i, known)) = on_disk else {

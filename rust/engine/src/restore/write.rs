@@ -178,7 +178,7 @@ impl<'a> Writing<'a> {
         count: u64,
         chunk: &[u8],
     ) -> Result<()> {
-        if !open.as_ref().is_some_and(|(held, _)| *held == number) {
+        if open.as_ref().is_none_or(|(held, _)| *held != number) {
             *open = Some((number, self.open_for_write(number)?));
         }
         let Some((_, file)) = open.as_ref() else {
@@ -221,7 +221,7 @@ impl<'a> Writing<'a> {
         let mut source = None;
         for run in local {
             self.access.cancel.check()?;
-            if !source.as_ref().is_some_and(|(held, _)| *held == run.item) {
+            if source.as_ref().is_none_or(|(held, _)| *held != run.item) {
                 source = self
                     .root
                     .open_file(self.wanted.path(run.item))

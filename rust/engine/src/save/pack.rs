@@ -86,29 +86,20 @@ impl<'a> Packer<'a> {
     }
 
     /// Remembers the index part of this save, so that the next one need not fetch it.
-    pub(crate) fn keep_part(&self, hash: FrameHash, part: IndexPart) -> Result<()> {
+    pub(crate) fn keep_part(&self, hash: FrameHash, part: IndexPart) {
         if let Some(folder) = &self.folder {
-            folder.store_index_part(hash, part.bytes())?;
+            folder.store_frame(hash, part.bytes());
         }
         self.access
             .inner
             .memory()
             .parts
             .insert(hash, Arc::new(part));
-        Ok(())
     }
 
     /// Remembers a small frame, so that the next save need not fetch it.
-    pub(crate) fn keep_frame(&self, hash: FrameHash, bytes: Vec<u8>) -> Result<()> {
-        if let Some(folder) = &self.folder {
-            folder.store_index_part(hash, &bytes)?;
-        }
-        self.access
-            .inner
-            .memory()
-            .frames
-            .insert(hash, Arc::new(bytes));
-        Ok(())
+    pub(crate) fn keep_frame(&self, hash: FrameHash, bytes: Vec<u8>) {
+        crate::base::keep_frame(self.access, self.folder.as_ref(), hash, bytes);
     }
 
     /// Sends the open pack off, if anything is in it.
@@ -154,8 +145,9 @@ impl<'a> Packer<'a> {
 
     /// Seals the open pack and waits until everything is stored. Returns packs and bytes sent.
     pub(crate) fn finish(&mut self) -> Result<(u64, u64)> {
-        self.seal()?;
+        let sealed = self.seal();
         self.wait_for_all()?;
+        sealed?;
         Ok((self.packs, self.bytes))
     }
 

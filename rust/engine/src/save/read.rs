@@ -100,7 +100,9 @@ fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
     let first = open_name(pipeline, pipeline.path(work));
     let scanned = pipeline.scanned(work);
     let is_it = |opened: &Result<(OpenFile, Stat)>| {
-        opened.as_ref().is_ok_and(|(_, stat)| stat.is_same_file(&scanned))
+        opened
+            .as_ref()
+            .is_ok_and(|(_, stat)| stat.is_same_file(&scanned))
     };
     if is_it(&first) {
         return first;
@@ -118,10 +120,13 @@ fn open(pipeline: &Pipeline<'_>, work: u32) -> Result<(OpenFile, Stat)> {
 fn open_name(pipeline: &Pipeline<'_>, path: &[u8]) -> Result<(OpenFile, Stat)> {
     let file = pipeline.root.open_file(path)?;
     pipeline.counts.opened();
-    let mut stat = file.stat()?;
+    let mut stat = *file.opened();
     let clock = pipeline.planned.settled.seconds;
     if stat.mtime.seconds >= clock - RECENT_SECONDS && !pipeline.is_flushed {
-        file.sync_data()?;
+        // What can't be flushed is read as it is, like everything older.
+        if let Err(error) = file.sync_data() {
+            tracing::debug!(%error, "could not flush before reading");
+        }
         stat = file.stat()?;
     }
     if stat.kind != FileKind::File {

@@ -1,17 +1,15 @@
 //! Step 9 of a save, first half: the new tree from base, scan and what became of each file.
 
-use super::pack::Packer;
-use super::pipeline::{Content as Read, FreshChunks, Outcome, StoredFile};
+use super::chunks::TypedChunks;
+use super::pipeline::{Content as Read, Outcome, StoredFile};
 use super::plan::{Decision, Planned, entries, omit_text};
 use crate::local::Root;
 use crate::local::cache::KnownTree;
 use crate::local::{FileKind, SkipReason, Stat, is_gone};
 use crate::report::{Omitted, Skipped};
 use nbws_core::diff::{Merge, Pair, StatKey};
-use nbws_core::frame::{ChunkSpan, FrameEncoder, FrameKind};
 use nbws_core::id::{ChunkId, TreeRoot};
-use nbws_core::index::Index;
-use nbws_core::limits::{FRAME_TARGET_BYTES, MAX_INLINE_RUNS};
+use nbws_core::limits::MAX_INLINE_RUNS;
 use nbws_core::tree::{
     Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter,
     TreeRootHasher, cut_lists, join_runs,
@@ -37,73 +35,20 @@ pub(crate) struct NewTree {
     omitted_entry_count: u64,
 }
 
-/// Chunks that are not pieces of files: chunk lists, segments, nodes. They share frames like any others.
-pub(crate) struct TypedChunks<'p, 'a> {
-    pub(crate) packer: &'p mut Packer<'a>,
-    pub(crate) index: &'p Index,
-    pub(crate) fresh: &'p FreshChunks,
-    pub(crate) encoder: FrameEncoder,
-    pub(crate) level: i32,
-    plain: Vec<u8>,
-    chunks: Vec<ChunkSpan>,
-}
-
-impl<'p, 'a> TypedChunks<'p, 'a> {
-    pub(crate) fn new(
-        packer: &'p mut Packer<'a>,
-        index: &'p Index,
-        fresh: &'p FreshChunks,
-        level: i32,
-    ) -> Result<Self> {
-        let encoder = FrameEncoder::new()?;
-        Ok(TypedChunks {
-            packer,
-            index,
-            fresh,
-            encoder,
-            level,
-            plain: Vec::new(),
-            chunks: Vec::new(),
-        })
-    }
-
-    /// Stores `bytes` unless they are stored already.
-    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<ChunkId> {
-        let id = ChunkId::of(bytes);
-        if self.index.lookup(&id).is_none() && self.fresh.claim(&id) {
-            self.plain.extend_from_slice(bytes);
-            self.chunks.push(ChunkSpan {
-                id,
-                length: bytes.len() as u32,
-            });
-            if self.plain.len() >= FRAME_TARGET_BYTES {
-                self.flush()?;
-            }
-        }
-        Ok(id)
-    }
-
-    /// Packs what is waiting.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        if self.chunks.is_empty() {
-            return Ok(());
-        }
-        let chunks = std::mem::take(&mut self.chunks);
-        let frame = self
-            .encoder
-            .encode(FrameKind::Chunks, &self.plain, chunks, self.level)?;
-        self.plain.clear();
-        self.packer.push(frame)?;
-        Ok(())
-    }
+/// What the new tree is made from, beside what became of each file.
+pub(crate) struct Sources<'b> {
+    pub(crate) root: &'b Root,
+    pub(crate) planned: &'b Planned,
+    pub(crate) base: Option<&'b KnownTree>,
+    pub(crate) numeric_ids: bool,
 }
 
 /// Builds the new tree and stores its segments.
-pub(crate) struct TreeBuilder<'b, 'p, 'a> {
+struct TreeBuilder<'b, 'p, 'a> {
     root: &'b Root,
     planned: &'b Planned,
-    outcomes: &'b mut [Outcome],
     numeric_ids: bool,
+    outcomes: &'b mut [Outcome],
     chunks: &'b mut TypedChunks<'p, 'a>,
     writer: SegmentWriter,
     hasher: TreeRootHasher,
@@ -115,39 +60,36 @@ pub(crate) struct TreeBuilder<'b, 'p, 'a> {
 }
 
 /// Walks base and scan once more and writes the tree. Blocks.
-pub(crate) fn build_tree(
-    root: &Root,
-    planned: &Planned,
-    base: Option<&KnownTree>,
-    outcomes: &mut [Outcome],
-    numeric_ids: bool,
-    chunks: &mut TypedChunks<'_, '_>,
+pub(crate) fn build_tree<'b>(
+    sources: &Sources<'b>,
+    outcomes: &'b mut [Outcome],
+    chunks: &'b mut TypedChunks<'_, '_>,
 ) -> Result<NewTree> {
+    let planned = sources.planned;
     let mut builder = TreeBuilder {
-        root,
+        root: sources.root,
         planned,
+        numeric_ids: sources.numeric_ids,
         outcomes,
-        numeric_ids,
         chunks,
         writer: SegmentWriter::new(),
         hasher: TreeRootHasher::new(),
-        shared: Default::default(),
+        shared: HashMap::new(),
         stored_leaders: HashMap::new(),
         out: NewTree::default(),
     };
     builder.out.known.saved_here = true;
-    let saved_here = base.is_some_and(|b| b.saved_here);
-    for pair in Merge::new(entries(base), planned.scanned.len(), |i| {
-        planned.scanned.path(i)
-    }) {
+    let saved_here = sources.base.is_some_and(|b| b.saved_here);
+    let scanned = &planned.scanned;
+    for pair in Merge::new(entries(sources.base), scanned.len(), |i| scanned.path(i)) {
         match pair? {
-            Pair::Base(entry, _) => {
-                if planned.shields.cover(&entry.path) {
-                    builder.keep_stale(entry)?;
-                } else if entry.is_omitted() && !saved_here {
-                    builder.push(entry, StatKey::UNKNOWN)?;
-                }
+            Pair::Base(entry, _) if planned.shields.cover(&entry.path) => {
+                builder.keep_stale(entry)?
             }
+            Pair::Base(entry, _) if entry.is_omitted() && !saved_here => {
+                builder.push(entry, StatKey::UNKNOWN)?;
+            }
+            Pair::Base(..) => {}
             Pair::Both(entry, key, i) => builder.scanned(i, Some((entry, key)))?,
             Pair::Seen(i) => builder.scanned(i, None)?,
         }
@@ -221,7 +163,11 @@ impl TreeBuilder<'_, '_, '_> {
                 }
             }
         }
-        let key = if is_known { key_of(stat) } else { StatKey::UNKNOWN };
+        let key = if is_known {
+            key_of(stat)
+        } else {
+            StatKey::UNKNOWN
+        };
         self.push(entry, key)
     }
 
@@ -350,7 +296,11 @@ impl TreeBuilder<'_, '_, '_> {
                 self.stored_leaders.insert(*leader, entry.body.clone());
             }
             // Changed between the looks at two of its names: what they hold differs in this snapshot.
-            if self.stored_leaders.get(leader).is_some_and(|b| holds_same(b, &entry.body)) {
+            if self
+                .stored_leaders
+                .get(leader)
+                .is_some_and(|b| holds_same(b, &entry.body))
+            {
                 entry.link = Some(self.planned.scanned.path(*leader as usize).to_vec());
             }
         }

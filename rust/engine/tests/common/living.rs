@@ -117,7 +117,11 @@ impl Lab {
     }
 }
 
-pub async fn try_save(ws: &Workspace, dir: &Path, options: SaveOptions) -> Result<SaveReport, Error> {
+pub async fn try_save(
+    ws: &Workspace,
+    dir: &Path,
+    options: SaveOptions,
+) -> Result<SaveReport, Error> {
     ws.save(dir, options, None, CancelToken::new()).await
 }
 
@@ -386,7 +390,9 @@ pub fn assert_alike(expected: &BTreeMap<Vec<u8>, Node>, found: &BTreeMap<Vec<u8>
         let mut members: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         for (path, node) in tree {
             if let Some(leader) = &node.leader {
-                smallest.entry(leader.clone()).or_insert_with(|| path.clone());
+                smallest
+                    .entry(leader.clone())
+                    .or_insert_with(|| path.clone());
                 *members.entry(leader.clone()).or_default() += 1;
             }
         }

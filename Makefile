@@ -1,0 +1,71 @@
+# nbws: everything that a fresh machine with Rust, Python >= 3.11, make and a C compiler needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORK ?= demo-work
+# Where wheels and installed copies for checks go; below the build directory of cargo.
+CHECK_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/check
+
+SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
+PYTEST := $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test soak bench audit rust-checks python-checks stubs pytest clean
+
+help: ## Shows this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(VENV)/.built ## Builds the extension and installs the package into .venv
+
+$(VENV)/.tools: requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+# Release profile: the tests and the demo move real bytes.
+$(VENV)/.built: $(VENV)/.tools pyproject.toml $(filter rust/% Cargo.%,$(SOURCES))
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
+	touch $@
+
+demo: build ## Saves, edits, upgrades, saves again and restores a real workspace, explaining each step
+	$(BIN)/nbws demo $(WORK)
+
+test: rust-checks python-checks stubs pytest ## Runs every test and check
+
+rust-checks:
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked
+
+python-checks: build
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# An installed wheel, not the source tree: what users get must carry its types.
+stubs: build
+	rm -rf $(CHECK_DIR)
+	$(BIN)/maturin build --quiet --release --locked --out $(CHECK_DIR)/wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(CHECK_DIR)/site $(CHECK_DIR)/wheel/*.whl
+	test -f $(CHECK_DIR)/site/nbws/_nbws.pyi
+	test -f $(CHECK_DIR)/site/nbws/py.typed
+	cd $(CHECK_DIR)/site && MYPYPATH=. PYTHONPATH=. $(abspath $(BIN))/python -m mypy.stubtest --mypy-config-file $(abspath pyproject.toml) nbws
+
+pytest: build
+	$(PYTEST) -m 'not soak'
+
+soak: build ## Runs the long tests: full model, millions of files, large files
+	NBWS_SOAK=1 cargo test --workspace --locked --release -- --include-ignored --nocapture
+	NBWS_SOAK=1 $(PYTEST) -m soak
+
+bench: build ## Compares nbws with restic on a real environment
+	$(BIN)/python benches/run.py
+
+audit: $(VENV)/.tools ## Checks licences and known vulnerabilities of all dependencies
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check
+	$(BIN)/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip
+
+clean: ## Removes everything that was built
+	rm -rf $(VENV) target $(WORK)

@@ -1,0 +1,70 @@
+"""Saves and restores notebook workspaces in object storage: a save costs what changed.
+
+```python
+import nbws
+
+ws = nbws.Workspace.open("file:///srv/objects/demo", create=True)
+ws.save("/workspace")
+ws.restore("/elsewhere")
+```
+
+Names are loaded on first use, so importing the package (or `nbws.reader`) loads no extension module.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbws.errors import NbwsError as NbwsError
+    from nbws.progress import Progress as Progress
+    from nbws.reports import CheckReport as CheckReport
+    from nbws.reports import Rescue as Rescue
+    from nbws.reports import RestoreReport as RestoreReport
+    from nbws.reports import SaveReport as SaveReport
+    from nbws.reports import Usage as Usage
+    from nbws.snapshot import Snapshot as Snapshot
+    from nbws.workspace import Workspace as Workspace
+
+    __version__: str
+
+__all__ = [
+    "CheckReport",
+    "NbwsError",
+    "Progress",
+    "Rescue",
+    "RestoreReport",
+    "SaveReport",
+    "Snapshot",
+    "Usage",
+    "Workspace",
+    "__version__",
+]
+
+_HOME = {
+    "CheckReport": "nbws.reports",
+    "NbwsError": "nbws.errors",
+    "Progress": "nbws.progress",
+    "Rescue": "nbws.reports",
+    "RestoreReport": "nbws.reports",
+    "SaveReport": "nbws.reports",
+    "Snapshot": "nbws.snapshot",
+    "Usage": "nbws.reports",
+    "Workspace": "nbws.workspace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("nbws")
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,314 @@
+"""What verbs return: frozen values that print well, compare, pickle and turn into JSON.
+
+Paths are ``os.fsdecode`` strings: names that are not UTF-8 carry surrogate escapes and lead back to the file through
+``os.fsencode``. Sizes are bytes, durations seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CheckReport",
+    "Damage",
+    "DamagedFile",
+    "Omitted",
+    "Report",
+    "Requests",
+    "Rescue",
+    "RestoreReport",
+    "SaveReport",
+    "Skipped",
+    "Usage",
+    "format_size",
+    "time_from_ms",
+]
+
+_BINARY_STEP = 1024
+
+
+def format_size(size: float) -> str:
+    """Returns a size in bytes as text for people, such as ``"1.5 MiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < _BINARY_STEP:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _BINARY_STEP
+    return f"{size:.1f} TiB"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Report):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value
+
+
+def time_from_ms(milliseconds: int | None) -> datetime | None:
+    """Returns a moment in UTC from milliseconds since 1970."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What every report can do."""
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values, as ``--json`` prints them: times are ISO 8601 in UTC, tuples are lists."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_engine(cls, values: dict[str, Any]) -> Self:
+        """Builds the report from the dict that the engine returned: lists become tuples, milliseconds times."""
+        fields: dict[str, Any] = {}
+        for name, value in values.items():
+            nested = cls._NESTED.get(name)
+            if name.endswith("_ms"):
+                fields[name.removesuffix("_ms")] = time_from_ms(value)
+            elif isinstance(value, list):
+                fields[name] = tuple(nested.from_engine(item) if nested else item for item in value)
+            else:
+                fields[name] = nested.from_engine(value) if nested else value
+        return cls(**fields)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{field.name}</th>"
+            f"<td style='text-align:left'>{_cell(field.name, getattr(self, field.name))}</td></tr>"
+            for field in dataclasses.fields(self)
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+_SHOWN_ITEMS = 20
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, tuple):
+        shown = "<br>".join(_cell("", item) for item in value[:_SHOWN_ITEMS])
+        more = len(value) - _SHOWN_ITEMS
+        return f"{len(value)}<br>{shown}" + (f"<br>and {more} more" if more > 0 else "") if value else "none"
+    if isinstance(value, Report):
+        return html.escape(", ".join(f"{key}={item}" for key, item in value.to_dict().items()))
+    if name.endswith("bytes") or name.startswith("bytes_"):
+        return f"{value:,} ({format_size(value)})"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if name.endswith("_s"):
+        return f"{value:.3f} s"
+    return html.escape(str(_plain(value)).encode(errors="backslashreplace").decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Requests(Report):
+    """Requests sent to the store, by verb."""
+
+    put: int = 0
+    get: int = 0
+    list: int = 0
+    head: int = 0
+    delete: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.put + self.get + self.list + self.head + self.delete
+
+    def __str__(self) -> str:
+        named = ((name.upper(), count) for name, count in self.to_dict().items() if count)
+        return ", ".join(f"{count} {name}" for name, count in named) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(Report):
+    """A path that was not stored or not written, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted(Report):
+    """A path left out by a deadline or quota; a restore in place never deletes it."""
+
+    path: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveReport(Report):
+    """What a save did.
+
+    Attributes:
+        snapshot: id of the workspace head after the save; the base's id if nothing had changed.
+        seq: number of the log record that holds it.
+        complete: whether everything that should be stored is stored as it was read.
+        partial: whether a deadline or quota left work out.
+        files_opened: regular files opened for reading; an unchanged tree opens none but ``.nbwsignore``.
+        bytes_read: bytes read from files.
+        bytes_new: bytes of chunks that the repository did not have.
+        bytes_uploaded: bytes sent to the store, after compression and with all metadata.
+        unstable: files that kept changing while they were read; stored as last read.
+        stale: paths that could not be read; the previous snapshot's entries are kept.
+        omitted: paths left out by a deadline or quota.
+        skipped: paths of kinds that are never stored, or that could not be read and had no previous entry.
+        rescue: the snapshot id of a rescue that the save made, or None.
+    """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "omitted": Omitted, "skipped": Skipped}
+
+    snapshot: str
+    seq: int
+    complete: bool
+    partial: bool
+    files_total: int
+    files_new: int
+    files_changed: int
+    files_unchanged: int
+    files_removed: int
+    files_opened: int
+    bytes_total: int
+    bytes_read: int
+    bytes_new: int
+    bytes_uploaded: int
+    requests: Requests
+    chunks_total: int
+    chunks_new: int
+    unstable: tuple[str, ...]
+    stale: tuple[str, ...]
+    omitted: tuple[Omitted, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    rescue: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport(Report):
+    """What a restore did.
+
+    Attributes:
+        snapshot: id of the snapshot that the target holds now.
+        complete: whether the target is what the snapshot says.
+        files_kept: files that were right already and were not touched.
+        tree_root: hash of the restored tree; equal trees have equal roots on any machine.
+        skipped: paths that were not written, removed or given their metadata, and why.
+        rescue: the snapshot id under which unsaved local work was kept first, or None.
+    """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "skipped": Skipped}
+
+    snapshot: str
+    complete: bool
+    files_written: int
+    files_kept: int
+    files_removed: int
+    bytes_written: int
+    bytes_downloaded: int
+    requests: Requests
+    tree_root: str
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    rescue: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue(Report):
+    """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
+
+    snapshot: str
+    seq: int
+    time: datetime
+    comment: str | None
+    files: int
+    bytes: int
+    tree_root: str
+    framework: str | None
+    python: str | None
+    partial: bool
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage(Report):
+    """Bytes and counts in use.
+
+    Attributes:
+        logical_bytes: bytes of the workspace head's files.
+        unique_bytes: plain bytes of all distinct chunks of all snapshots.
+        stored_bytes: bytes of all objects.
+        files: files and symbolic links of the workspace head.
+    """
+
+    logical_bytes: int
+    unique_bytes: int
+    stored_bytes: int
+    objects: int
+    snapshots: int
+    files: int
+
+    @property
+    def compression_ratio(self) -> float:
+        """Unique bytes over stored bytes; 1.0 if nothing is stored."""
+        return self.unique_bytes / self.stored_bytes if self.stored_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedFile(Report):
+    """A file of a snapshot that a damaged object hits."""
+
+    snapshot: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damage(Report):
+    """A damaged or missing object, what is wrong with it, and the files hit."""
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"files": DamagedFile}
+
+    object: str
+    problem: str
+    files: tuple[DamagedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport(Report):
+    """What a check found.
+
+    Attributes:
+        objects: objects looked at.
+        snapshots: snapshots and rescues looked at.
+        bytes_read: stored bytes read.
+        complete: whether nothing is damaged or missing.
+        damaged: damaged or missing objects; empty means that nothing is wrong.
+    """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "damaged": Damage}
+
+    objects: int
+    snapshots: int
+    bytes_read: int
+    complete: bool
+    damaged: tuple[Damage, ...]
+    requests: Requests
+    duration_s: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged or missing."""
+        return self.complete and not self.damaged

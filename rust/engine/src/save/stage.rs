@@ -1,0 +1,294 @@
+//! Steps 5 to 9 of a save: read, cut, hash, compress, pack and upload; then the tree and its root.
+
+use super::chunks::TypedChunks;
+use super::encode::run_encoder;
+use super::pack::Packer;
+use super::pipeline::{Counts, FreshChunks, Outcome, Parts, Pipeline};
+use super::plan::Planned;
+use super::read::run_reader;
+use super::report::{report_of, warn_if_shrunk};
+use super::root::{Description, Stored, store_root};
+use super::tree::{NewTree, Sources, build_tree};
+use super::{Intent, Start, blocking};
+use crate::budget::Resources;
+use crate::clock::Deadline;
+use crate::options::{Level, SaveOptions};
+use crate::report::SaveReport;
+use crate::session::Target;
+use crate::workspace::Access;
+use nbws_core::Result;
+use nbws_core::chunker::{Chunker, ChunkerParams};
+use nbws_core::id::SnapshotId;
+use nbws_core::index::{Index, IndexPart};
+use std::sync::Arc;
+
+/// More recently modified files than this are flushed with one syncfs instead of one fdatasync each.
+const MANY_RECENT: usize = 32;
+
+/// Everything that the storing half needs.
+pub(crate) struct Stage {
+    pub(crate) start: Start,
+    pub(crate) planned: Planned,
+    pub(crate) index: Index,
+    pub(crate) orphans: Option<IndexPart>,
+    pub(crate) options: SaveOptions,
+    pub(crate) deadline: Deadline,
+    pub(crate) intent: Intent,
+}
+
+/// How the storing half ended.
+pub(crate) enum Staged {
+    /// What was read again is what the target held: nothing to commit.
+    Same(Box<SaveReport>),
+    Stored(Box<Work>),
+}
+
+/// Work that is stored and waits for its record.
+pub(crate) struct Work {
+    pub(crate) stored: Stored,
+    pub(crate) tree: NewTree,
+    pub(crate) report: SaveReport,
+    pub(crate) start: Start,
+}
+
+/// Steps 5 to 9, on a thread that may block.
+pub(crate) async fn store(
+    access: &Arc<Access>,
+    target: Target,
+    stage: Stage,
+) -> Result<(Target, Staged)> {
+    let access = Arc::clone(access);
+    let runtime = tokio::runtime::Handle::current();
+    blocking(move || store_blocking(&access, target, stage, runtime)).await
+}
+
+fn store_blocking(
+    access: &Access,
+    mut target: Target,
+    stage: Stage,
+    runtime: tokio::runtime::Handle,
+) -> Result<(Target, Staged)> {
+    let record = stage.start.head.as_ref().map(|h| &h.record);
+    let at = (
+        record.map_or(1, |r| r.epoch + 1),
+        record.map_or(0, |r| r.seq),
+    );
+    let resources = Resources::choose(stage.options.threads, stage.options.memory_bytes);
+    let limit = stage.options.limit_rate;
+    let mut packer = Packer::new(access, runtime, target.folder.clone(), at, resources, limit)?;
+    let staged = fill(access, &mut target, stage, &mut packer, resources);
+    if staged.is_err() {
+        // Nothing may land behind the caller's back; what is stored by then is reused by the next save.
+        let _ = packer.finish();
+    }
+    Ok((target, staged?))
+}
+
+/// Reads, encodes and packs; then the tree and the snapshot root.
+fn fill(
+    access: &Access,
+    target: &mut Target,
+    stage: Stage,
+    packer: &mut Packer<'_>,
+    resources: Resources,
+) -> Result<Staged> {
+    let level = zstd_level(stage.options.level, resources.threads);
+    let fresh = FreshChunks::new();
+    if let Some(part) = &stage.orphans {
+        packer.adopt(part);
+        part.iter().for_each(|(id, _)| {
+            fresh.claim(&id);
+        });
+    }
+    let counts = Counts::default();
+    let mut outcomes = read_all(
+        access,
+        target,
+        &stage,
+        packer,
+        (&fresh, &counts),
+        (resources, level),
+    )?;
+    let mut chunks = TypedChunks::new(packer, &stage.index, &fresh, level)?;
+    let sources = Sources {
+        root: &target.root,
+        planned: &stage.planned,
+        base: stage.start.base_tree.as_deref(),
+        numeric_ids: access.inner.format.numeric_ids,
+    };
+    let tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
+    drop(outcomes);
+    let mut report = report_of(&stage.planned, &tree, &counts);
+    if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &tree) {
+        report.snapshot = snapshot.to_hex();
+        report.seq = seq;
+        return Ok(Staged::Same(Box::new(report)));
+    }
+    let record = stage.start.head.as_ref().map(|h| &h.record);
+    let base = target.tree.as_ref().map(|(id, _)| *id);
+    let is_head = stage.intent == Intent::Head;
+    let description = Description {
+        base: base.or(record.and_then(|r| r.head).map(|h| h.snapshot)),
+        comment: stage.options.comment.clone(),
+        origin: if is_head { "save" } else { "rescue" },
+        root_mode: target.root.stat_root()?.mode,
+        epoch: record.map_or(1, |r| r.epoch + 1),
+        pin_base: is_head && warn_if_shrunk(record, &tree, &mut report),
+    };
+    let live = (
+        stage.start.index_place,
+        &stage.start.index_root,
+        &stage.index,
+    );
+    let stored = store_root(access, target, &mut chunks, &tree, live, &description)?;
+    Ok(Staged::Stored(Box::new(Work {
+        stored,
+        tree,
+        report,
+        start: stage.start,
+    })))
+}
+
+/// Steps 5 to 8: what became of every file that had to be read.
+fn read_all(
+    access: &Access,
+    target: &Target,
+    stage: &Stage,
+    packer: &mut Packer<'_>,
+    (fresh, counts): (&FreshChunks, &Counts),
+    (resources, level): (Resources, i32),
+) -> Result<Vec<Outcome>> {
+    let params = chunker_params(access);
+    let chunker = Chunker::new(params)?;
+    let planned = &stage.planned;
+    let frame_bytes = u64::from(access.inner.format.frame.target);
+    let (units, left_out) = planned.order(&stage.options, u64::from(params.whole), frame_bytes);
+    let parts = Parts {
+        access,
+        root: &target.root,
+        planned,
+        chunker: &chunker,
+        index: &stage.index,
+        fresh,
+        counts,
+        deadline: stage.deadline,
+        level,
+        is_flushed: flush_recent(target, planned)?,
+        units: &units,
+    };
+    begin_progress(access, planned);
+    run_pipeline(parts, &left_out, packer, resources)
+}
+
+fn chunker_params(access: &Access) -> ChunkerParams {
+    let spec = &access.inner.format.chunker;
+    ChunkerParams {
+        average: spec.average,
+        minimum: spec.minimum,
+        maximum: spec.maximum,
+        whole: spec.whole,
+    }
+}
+
+/// The zstd level: with few cores compression decides how long a save takes.
+fn zstd_level(level: Level, threads: usize) -> i32 {
+    match level {
+        Level::Fast => -3,
+        Level::Auto if threads >= 8 => 3,
+        Level::Auto => 2,
+        Level::Fixed(level) => level.clamp(1, 19),
+    }
+}
+
+/// Flushes a workspace in which much was modified a moment ago, once for all files.
+fn flush_recent(target: &Target, planned: &Planned) -> Result<bool> {
+    let since = planned.settled.seconds - 60;
+    let recent = planned
+        .work
+        .iter()
+        .filter(|i| planned.scanned.stat(**i as usize).mtime.seconds >= since);
+    if recent.take(MANY_RECENT + 1).count() <= MANY_RECENT {
+        return Ok(false);
+    }
+    target.root.sync_file_system()?;
+    Ok(true)
+}
+
+fn begin_progress(access: &Access, planned: &Planned) {
+    let bytes = planned
+        .work
+        .iter()
+        .map(|i| planned.scanned.stat(*i as usize).size)
+        .sum();
+    access.meter.begin("save", planned.work.len() as u64, bytes);
+}
+
+/// Readers, encoders and this thread as packer, until everything is read, encoded and packed.
+fn run_pipeline(
+    parts: Parts<'_>,
+    left_out: &[u32],
+    packer: &mut Packer<'_>,
+    resources: Resources,
+) -> Result<Vec<Outcome>> {
+    let pipeline = Pipeline::new(parts);
+    pipeline.settle_all(
+        left_out
+            .iter()
+            .map(|i| (*i, Outcome::LeftOut(nbws_core::tree::OmitReason::Quota))),
+    );
+    let (jobs, job_queue) = crossbeam_channel::bounded(resources.threads * 2);
+    let (frames, frame_queue) = crossbeam_channel::bounded(resources.threads * 2);
+    std::thread::scope(|scope| {
+        for _ in 0..resources.threads.clamp(1, 8) {
+            let (jobs, pipeline) = (jobs.clone(), &pipeline);
+            scope.spawn(move || {
+                if let Err(error) = run_reader(pipeline, &jobs) {
+                    pipeline.fail(error);
+                }
+            });
+        }
+        for _ in 0..resources.threads {
+            let (job_queue, frames, pipeline) = (job_queue.clone(), frames.clone(), &pipeline);
+            scope.spawn(move || {
+                if let Err(error) = run_encoder(pipeline, &job_queue, &frames) {
+                    pipeline.fail(error);
+                }
+            });
+        }
+        // Only the threads hold the channels now: each ends when its feeders have ended.
+        drop((jobs, job_queue, frames));
+        for frame in &frame_queue {
+            if let Err(error) = packer.push(frame) {
+                pipeline.fail(error);
+                break;
+            }
+        }
+        drop(frame_queue);
+    });
+    pipeline.finish()
+}
+
+/// If the new tree is the one that the target held, byte for byte, only the stat keys are news: nothing to commit, unless an
+/// older snapshot is to become the head again. Returns the id of the tree and the head's seq.
+fn same_as_known(
+    access: &Access,
+    target: &mut Target,
+    stage: &Stage,
+    tree: &NewTree,
+) -> Option<(SnapshotId, u64)> {
+    let start = &stage.start;
+    let is_same = start
+        .base_tree
+        .as_ref()
+        .is_some_and(|base| base.segments == tree.known.segments);
+    let (Some(head), Some((base, _)), true) = (&start.head, &target.tree, is_same) else {
+        return None;
+    };
+    // Work that is kept beside the head is only worth it if it differs from what the target was given.
+    if !start.is_head_tree && stage.intent == Intent::Head {
+        return None;
+    }
+    let (snapshot, seq) = (*base, head.record.seq);
+    target.store_tree_or_go_on(&access.inner, snapshot, tree.known.clone());
+    Some((snapshot, seq))
+}

@@ -1,0 +1,173 @@
+//! Options of a verb from a Python dict. A key that no verb knows is a bug of the caller in this package.
+
+use nbws_engine::options::{CheckOptions, Delete, Level, OpenOptions, RestoreOptions, SaveOptions};
+use nbws_engine::{Error, ErrorKind};
+use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::PyTypeError;
+use pyo3::types::{PyAnyMethods, PyBytes, PyBytesMethods, PyDict, PyDictMethods, PyListMethods};
+use pyo3::{Borrowed, Bound, FromPyObject, PyAny, PyErr, PyResult, Python};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+/// A dict that is emptied key by key, so that what is left over is known to be unknown.
+struct Fields<'py>(Bound<'py, PyDict>);
+
+impl<'py> Fields<'py> {
+    fn new(dict: &Bound<'py, PyDict>) -> PyResult<Self> {
+        dict.copy().map(Fields)
+    }
+
+    /// The value of `key`; `None` when it is absent or Python's None.
+    fn take<T: FromPyObjectOwned<'py>>(&self, key: &str) -> PyResult<Option<T>> {
+        let Some(value) = self.0.get_item(key)? else {
+            return Ok(None);
+        };
+        self.0.del_item(key)?;
+        if value.is_none() {
+            return Ok(None);
+        }
+        value
+            .extract::<T>()
+            .map(Some)
+            .map_err(|failure| wrong_type(key, failure.into()))
+    }
+
+    fn flag(&self, key: &str) -> PyResult<bool> {
+        self.take(key).map(Option::unwrap_or_default)
+    }
+
+    fn finish(self) -> PyResult<()> {
+        match self.0.keys().get_item(0) {
+            Ok(key) => Err(PyTypeError::new_err(format!("unknown option {key}"))),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn wrong_type(key: &str, cause: PyErr) -> PyErr {
+    PyTypeError::new_err(format!("option {key}: {cause}"))
+}
+
+/// A file system path as bytes: `str` by `os.fsencode`, `bytes` as they are.
+pub(crate) struct PathBytes(pub(crate) Vec<u8>);
+
+impl<'py> FromPyObject<'_, 'py> for PathBytes {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return Ok(PathBytes(bytes.as_bytes().to_vec()));
+        }
+        Ok(PathBytes(value.extract::<OsString>()?.into_vec()))
+    }
+}
+
+fn seconds(key: &'static str, value: Option<f64>) -> Result<Option<Duration>, Error> {
+    value
+        .map(|s| {
+            Duration::try_from_secs_f64(s).map_err(|cause| {
+                Error::new(
+                    ErrorKind::InvalidInput,
+                    "read options",
+                    format!("{key}: {cause}"),
+                )
+            })
+        })
+        .transpose()
+}
+
+fn level(text: Option<&str>) -> Result<Level, Error> {
+    match text {
+        None | Some("auto") => Ok(Level::Auto),
+        Some("fast") => Ok(Level::Fast),
+        Some(number) => number.parse().map(Level::Fixed).map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "read options",
+                "level is \"auto\", \"fast\" or a number from 1 to 19",
+            )
+        }),
+    }
+}
+
+fn delete(text: Option<&str>) -> Result<Delete, Error> {
+    match text {
+        None | Some("auto") => Ok(Delete::Auto),
+        Some("yes") => Ok(Delete::Yes),
+        Some("no") => Ok(Delete::No),
+        Some(_) => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "read options",
+            "delete is \"auto\", \"yes\" or \"no\"",
+        )),
+    }
+}
+
+fn valid<T>(py: Python<'_>, value: Result<T, Error>) -> PyResult<T> {
+    value.map_err(|error| crate::errors::to_python(py, &error))
+}
+
+pub(crate) fn open(dict: &Bound<'_, PyDict>) -> PyResult<OpenOptions> {
+    let fields = Fields::new(dict)?;
+    let store: Option<BTreeMap<String, String>> = fields.take("store")?;
+    let options = OpenOptions {
+        create: fields.flag("create")?,
+        numeric_ids: fields.flag("numeric_ids")?,
+        floor: fields.take("floor")?,
+        state_dir: fields.take("state_dir")?,
+        store: store.unwrap_or_default().into_iter().collect(),
+    };
+    fields.finish()?;
+    Ok(options)
+}
+
+pub(crate) fn save(dict: &Bound<'_, PyDict>) -> PyResult<SaveOptions> {
+    let py = dict.py();
+    let fields = Fields::new(dict)?;
+    let options = SaveOptions {
+        comment: fields.take("comment")?,
+        exclude: fields.take("exclude")?.unwrap_or_default(),
+        cachedir_tag: fields.flag("cachedir_tag")?,
+        hard_bytes: fields.take("hard_bytes")?,
+        deadline: valid(py, seconds("deadline", fields.take("deadline")?))?,
+        level: valid(py, level(fields.take::<String>("level")?.as_deref()))?,
+        reread: fields.flag("reread")?,
+        take_over: fields.flag("take_over")?,
+        threads: fields.take("threads")?,
+        memory_bytes: fields.take("memory_bytes")?,
+        limit_rate: fields.take("limit_rate")?,
+    };
+    fields.finish()?;
+    Ok(options)
+}
+
+pub(crate) fn restore(dict: &Bound<'_, PyDict>) -> PyResult<RestoreOptions> {
+    let py = dict.py();
+    let fields = Fields::new(dict)?;
+    let paths: Option<Vec<PathBytes>> = fields.take("paths")?;
+    let options = RestoreOptions {
+        snapshot: fields
+            .take("snapshot")?
+            .unwrap_or_else(|| "latest".to_owned()),
+        paths: paths.map(|paths| paths.into_iter().map(|path| path.0).collect()),
+        delete: valid(py, delete(fields.take::<String>("delete")?.as_deref()))?,
+        verify: fields.flag("verify")?,
+        numeric_ids: fields.flag("numeric_ids")?,
+        discard_changes: fields.flag("discard_changes")?,
+        threads: fields.take("threads")?,
+        memory_bytes: fields.take("memory_bytes")?,
+    };
+    fields.finish()?;
+    Ok(options)
+}
+
+pub(crate) fn check(dict: &Bound<'_, PyDict>) -> PyResult<CheckOptions> {
+    let fields = Fields::new(dict)?;
+    let options = CheckOptions {
+        read_data: fields.take("read_data")?.unwrap_or_default(),
+    };
+    fields.finish()?;
+    Ok(options)
+}

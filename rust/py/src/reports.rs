@@ -1,0 +1,123 @@
+//! Reports as dicts. The lists of fields stand here once; `nbws.reports` mirrors them and a test compares both.
+//!
+//! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
+
+use nbws_engine::report::{
+    CheckReport, Damage, OmitReason, Omitted, Requests, RestoreReport, SaveReport, Skipped,
+    SnapshotInfo, UsageReport,
+};
+use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
+use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// A value that Python gets as a plain one: numbers, text, lists and dicts.
+pub(crate) trait Plain {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+macro_rules! plain_by_conversion {
+    ($($type:ty),*) => {$(
+        impl Plain for $type {
+            fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+                self.clone().into_bound_py_any(py)
+            }
+        }
+    )*};
+}
+
+plain_by_conversion!(bool, u64, f64, String, Option<String>);
+
+/// A path: bytes in the engine, `os.fsdecode` text in Python.
+impl Plain for Vec<u8> {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        OsStr::from_bytes(self).into_bound_py_any(py)
+    }
+}
+
+macro_rules! plain_list {
+    ($($item:ty),*) => {$(
+        impl Plain for Vec<$item> {
+            fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+                let list = PyList::empty(py);
+                for item in self {
+                    list.append(item.plain(py)?)?;
+                }
+                Ok(list.into_any())
+            }
+        }
+    )*};
+}
+
+plain_list!(
+    Vec<u8>,
+    String,
+    (String, Vec<u8>),
+    Omitted,
+    Skipped,
+    Damage,
+    SnapshotInfo
+);
+
+impl Plain for OmitReason {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let name = match self {
+            OmitReason::Deadline => "deadline",
+            OmitReason::Quota => "quota",
+        };
+        name.into_bound_py_any(py)
+    }
+}
+
+/// A file of a snapshot.
+impl Plain for (String, Vec<u8>) {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let dict = PyDict::new(py);
+        dict.set_item(pyo3::intern!(py, "snapshot"), &self.0)?;
+        dict.set_item(pyo3::intern!(py, "path"), self.1.plain(py)?)?;
+        Ok(dict.into_any())
+    }
+}
+
+macro_rules! reports {
+    ($($type:ident { $($field:ident),* $(,)? })*) => {
+        $(
+            impl Plain for $type {
+                fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+                    // Naming every field makes a new one of the engine break this build.
+                    let $type { $($field),* } = self;
+                    let dict = PyDict::new(py);
+                    $(dict.set_item(PyString::intern(py, stringify!($field)), $field.plain(py)?)?;)*
+                    Ok(dict.into_any())
+                }
+            }
+        )*
+
+        /// Every report and its fields, in order.
+        #[pyfunction]
+        pub(crate) fn report_fields() -> Vec<(&'static str, Vec<&'static str>)> {
+            vec![$((stringify!($type), vec![$(stringify!($field)),*])),*]
+        }
+    };
+}
+
+reports! {
+    Requests { put, get, list, head, delete }
+    Omitted { path, size, reason }
+    Skipped { path, reason }
+    SaveReport {
+        snapshot, seq, complete, partial, files_total, files_new, files_changed, files_unchanged, files_removed,
+        files_opened, bytes_total, bytes_read, bytes_new, bytes_uploaded, requests, chunks_total, chunks_new, unstable,
+        stale, omitted, skipped, warnings, rescue, duration_s,
+    }
+    RestoreReport {
+        snapshot, complete, files_written, files_kept, files_removed, bytes_written, bytes_downloaded, requests,
+        tree_root, skipped, warnings, rescue, duration_s,
+    }
+    SnapshotInfo {
+        snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, reason,
+    }
+    UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files }
+    Damage { object, problem, files }
+    CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
+}

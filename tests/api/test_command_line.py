@@ -1,0 +1,178 @@
+"""The command `nbws`: exit codes, one JSON object on stdout, and what people see."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbws.cli.main import cli
+from nbws.testing.trees import File, compare_trees, make_tree
+
+NBWS = Path(sys.executable).with_name("nbws")
+
+
+def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(NBWS), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def run_json(*words: object, code: int = 0) -> dict[str, Any]:
+    result = run(*words, "--json")
+    assert result.returncode == code, result.stderr
+    value = json.loads(result.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_save_restore_and_look(file_url: str, tree: Path, tmp_path: Path) -> None:
+    saved = run_json("save", tree, file_url, "--create", "--comment", "first")
+    assert saved["complete"] is True
+    assert saved["requests"]["put"] > 0
+    restored = run_json("restore", file_url, tmp_path / "restored")
+    assert restored["snapshot"] == saved["snapshot"]
+    assert compare_trees(tree, tmp_path / "restored") == []
+    (snapshot,) = run_json("snapshots", file_url)["snapshots"]
+    assert snapshot["comment"] == "first"
+    assert run_json("rescues", file_url) == {"rescues": []}
+    assert run_json("check", file_url, "--read-data")["damaged"] == []
+    assert run_json("check", "--read-data", file_url)["damaged"] == []
+    assert run_json("check", "--read-data=0.5", file_url)["damaged"] == []
+
+
+def test_what_people_see(file_url: str, tree: Path, tmp_path: Path) -> None:
+    result = run("save", tree, file_url, "--create")
+    assert result.returncode == 0
+    assert "Saved 12 files" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "12 files" in run("restore", file_url, tmp_path / "restored").stdout
+    assert "nothing is damaged" in run("check", file_url).stdout
+    assert len(run("snapshots", file_url).stdout.splitlines()) == 2
+    assert run("rescues", file_url).stdout == "no rescues\n"
+
+
+def test_rude_names_do_not_reach_the_terminal(file_url: str, tmp_path: Path) -> None:
+    tree = make_tree({b"plain": File.of(b"x")}, tmp_path / "workspace")
+    os.mkfifo(os.path.join(os.fsencode(tree), b"\x1b[2J\xff"))
+    result = run("save", tree, file_url, "--create")
+    assert "\x1b" not in result.stdout
+    assert "\\x1b[2J\\xff" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["save"], 2),
+        (["save", "x", "y", "--level", "99"], 2),
+        (["save", "x", "y", "--hard-bytes", "ten"], 2),
+        (["nonsense"], 2),
+        (["save", "DIR", "ftp://x"], 2),
+        (["save", "DIR", "URL"], 3),
+        (["restore", "URL", "x"], 3),
+        (["snapshots", "URL"], 3),
+        (["check", "URL"], 3),
+        (["rescues", "URL", "dismiss"], 2),
+        (["--version"], 0),
+        (["save", "--help"], 0),
+    ],
+)
+def test_exit_codes(words: list[str], code: int, file_url: str, tree: Path) -> None:
+    replaced = [file_url if word == "URL" else str(tree) if word == "DIR" else word for word in words]
+    result = run(*replaced)
+    assert result.returncode == code, result.stderr
+    if code:
+        assert result.stdout == ""
+        assert result.stderr.strip()
+        assert "Traceback" not in result.stderr
+
+
+def test_errors_as_json(file_url: str) -> None:
+    error = run_json("snapshots", file_url, code=3)["error"]
+    assert error["kind"] == "NotFound"
+    assert run_json("save", code=2)["error"]["kind"] == "Usage"
+
+
+def test_missing_snapshot_and_missing_directory(file_url: str, tree: Path, tmp_path: Path) -> None:
+    run_json("save", tree, file_url, "--create")
+    assert run("restore", file_url, tmp_path / "x", "--snapshot", "ffff" * 8).returncode == 3
+    assert run("save", tmp_path / "nothing", file_url).returncode == 3
+    assert run("rescues", file_url, "dismiss", "ffff" * 8).returncode == 3
+
+
+def test_restore_refuses_a_foreign_directory(file_url: str, tree: Path, tmp_path: Path) -> None:
+    run_json("save", tree, file_url, "--create")
+    target = make_tree({b"mine": File.of(b"x")}, tmp_path / "foreign")
+    result = run("restore", file_url, target)
+    assert result.returncode == 2
+    assert "--delete" in result.stderr
+    assert run("restore", file_url, target, "--delete", "yes").returncode == 0
+    assert not (target / "mine").exists()
+
+
+def test_a_second_writer_exits_with_its_rescue(file_url: str, tree: Path, tmp_path: Path) -> None:
+    run_json("save", tree, file_url, "--create")
+    other = make_tree({b"other": File.of(b"x")}, tmp_path / "other")
+    result = run("save", other, file_url, env={"NBWS_STATE": str(tmp_path / "other-state")})
+    assert result.returncode in (4, 8)
+    (rescue,) = run_json("rescues", file_url)["rescues"]
+    assert rescue["snapshot"] in result.stderr
+    assert run_json("rescues", file_url, "dismiss", rescue["snapshot"]) == {"dismissed": rescue["snapshot"]}
+
+
+def test_damage_exits_with_7(file_url: str, tree: Path) -> None:
+    run_json("save", tree, file_url, "--create")
+    (pack,) = (Path(file_url.removeprefix("file://")) / "packs").iterdir()
+    pack.unlink()
+    result = run("check", file_url)
+    assert result.returncode == 7
+    assert pack.name in result.stdout + result.stderr
+
+
+def test_unreadable_work_exits_with_9(file_url: str, tree: Path) -> None:
+    result = run("save", tree, file_url, "--create", "--deadline", "0")
+    assert result.returncode == 9, result.stdout + result.stderr
+
+
+def on_terminal(words: list[str], answer: bytes = b"", env: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """Runs the command on a terminal of its own and returns its exit code and all output."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(env or {})
+        os.execv(NBWS, ["nbws", *words])
+    os.write(terminal, answer)
+    output = b""
+    try:
+        while chunk := os.read(terminal, 65536):
+            output += chunk
+    except OSError:
+        pass  # a terminal without a writer reads as EIO
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output
+
+
+def test_a_terminal_is_asked_before_a_repository_is_made(file_url: str, tree: Path) -> None:
+    code, output = on_terminal(["save", str(tree), file_url], b"n\n")
+    assert code == 130
+    assert b"Make one?" in output
+    code, output = on_terminal(["save", str(tree), file_url], b"y\n")
+    assert code == 0
+    assert b"\x1b[1m" in output
+    code, output = on_terminal(["save", str(tree), file_url], env={"NO_COLOR": "1"})
+    assert code == 0
+    assert b"\x1b[1m" not in output
+
+
+def test_every_command_takes_json() -> None:
+    for command in cli.commands.values():
+        assert any("--json" in parameter.opts for parameter in command.params), command.name
