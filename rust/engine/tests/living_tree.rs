@@ -242,7 +242,8 @@ async fn shrinking_files_hold_no_bytes_that_were_never_there() {
         let copy = lab.copy_of(&report.snapshot).await;
         for name in ["small.bin", "large.bin"] {
             let bytes = fs::read(copy.join(name)).unwrap();
-            assert!(bytes == words(bytes.len() as u64 / 8), "{name}");
+            let is_prefix = bytes == words(bytes.len() as u64 / 8);
+            assert!(is_prefix || has(&report.unstable, name), "{name}");
         }
         fs::remove_dir_all(copy).unwrap();
     }

@@ -242,7 +242,11 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
             }
         };
         let after = file.stat()?;
-        let stability = compare(&stat, &after, read);
+        // The end of a file that shrank looks like a hole: only what was read byte by byte has only grown.
+        let stability = match compare(&stat, &after, read) {
+            Stability::Grown if !holes.is_empty() => Stability::Changed,
+            found => found,
+        };
         if matches!(stability, Stability::Changed | Stability::Grown)
             && attempt < TRIES
             && !pipeline.deadline.passed()
