@@ -50,7 +50,9 @@ pub(crate) async fn save(
 ) -> Result<SaveReport> {
     check_options(&access, &options)?;
     let access = Arc::new(access);
-    let target = lock(&access, directory).await?;
+    let mut target = lock(&access, directory).await?;
+    target.session.exclude.clone_from(&options.exclude);
+    target.session.cachedir_tag = options.cachedir_tag;
     let (_, report) = run(&access, target, options, Intent::Head).await?;
     Ok(report)
 }
@@ -292,6 +294,7 @@ fn settle(
     let Intent::Rescue(reason) = reached else {
         target.session.proof = Some(stored.snapshot);
         target.session.synced = false;
+        target.forget_restore();
         target.store_tree_or_go_on(&access.inner, stored.snapshot, tree.known);
         return Ok(report);
     };
