@@ -77,15 +77,15 @@ impl RateLimit {
         }
     }
 
-    /// Waits until `bytes` more may be sent.
-    pub(crate) async fn wait(&self, bytes: u64) {
+    /// How long to wait before `bytes` more may be sent; they count as sent from now on.
+    pub(crate) fn delay(&self, bytes: u64) -> Duration {
         let Some(rate) = self.bytes_per_second else {
-            return;
+            return Duration::ZERO;
         };
         let before = self
             .sent
             .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
         let due = Duration::from_secs_f64(before as f64 / rate.max(1) as f64);
-        tokio::time::sleep(due.saturating_sub(self.start.elapsed())).await;
+        due.saturating_sub(self.start.elapsed())
     }
 }

@@ -1,8 +1,10 @@
 //! Step 8 of a save: frames go into packs, packs go to the store while reading continues.
 
 use crate::budget::{ByteBudget, Resources};
+use crate::cancel::CancelToken;
 use crate::clock::RateLimit;
 use crate::local::cache::StateFolder;
+use crate::store::pause;
 use crate::workspace::Access;
 use nbws_core::frame::EncodedFrame;
 use nbws_core::header::Header;
@@ -118,6 +120,7 @@ impl<'a> Packer<'a> {
             store: Arc::clone(&self.access.store),
             slots: Arc::clone(&self.slots),
             rate: Arc::clone(&self.rate),
+            cancel: self.access.cancel.clone(),
             budget: Arc::clone(&self.budget),
             folder: self.folder.clone(),
             base_seq: self.base_seq,
@@ -179,6 +182,7 @@ struct Upload {
     store: Arc<dyn crate::store::Store>,
     slots: Arc<tokio::sync::Semaphore>,
     rate: Arc<RateLimit>,
+    cancel: CancelToken,
     budget: Arc<ByteBudget>,
     folder: Option<StateFolder>,
     base_seq: u64,
@@ -198,7 +202,7 @@ impl Upload {
             .acquire()
             .await
             .map_err(|e| Error::internal("upload", e.to_string()))?;
-        self.rate.wait(sealed.bytes.len() as u64).await;
+        pause(self.rate.delay(sealed.bytes.len() as u64), &self.cancel).await?;
         let SealedPack { key, bytes, frames } = sealed;
         self.store.put(&key.to_string(), bytes.into()).await?;
         if let Some(folder) = &self.folder {
