@@ -75,11 +75,7 @@ pub(crate) async fn frame(
                 .at(place.object.to_string()),
         );
     }
-    if let Some(bytes) = folder
-        .map(|f| f.load_index_part(place.hash))
-        .transpose()?
-        .flatten()
-    {
+    if let Some(bytes) = folder.and_then(|f| f.load_index_part(place.hash)) {
         return Ok(remember(access, place.hash, kind, bytes));
     }
     let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.length);
@@ -98,7 +94,7 @@ pub(crate) async fn frame(
         );
     }
     if let Some(folder) = folder {
-        folder.store_index_part(place.hash, &plain)?;
+        folder.store_index_part(place.hash, &plain);
     }
     Ok(remember(access, place.hash, kind, plain))
 }
@@ -109,12 +105,11 @@ pub(crate) fn keep_frame(
     folder: Option<&StateFolder>,
     hash: FrameHash,
     bytes: Vec<u8>,
-) -> Result<()> {
+) {
     if let Some(folder) = folder {
-        folder.store_index_part(hash, &bytes)?;
+        folder.store_index_part(hash, &bytes);
     }
     remember(access, hash, FrameKind::IndexRoot, bytes);
-    Ok(())
 }
 
 fn remember(access: &Access, hash: FrameHash, kind: FrameKind, bytes: Vec<u8>) -> Arc<Vec<u8>> {

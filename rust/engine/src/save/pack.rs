@@ -86,21 +86,20 @@ impl<'a> Packer<'a> {
     }
 
     /// Remembers the index part of this save, so that the next one need not fetch it.
-    pub(crate) fn keep_part(&self, hash: FrameHash, part: IndexPart) -> Result<()> {
+    pub(crate) fn keep_part(&self, hash: FrameHash, part: IndexPart) {
         if let Some(folder) = &self.folder {
-            folder.store_index_part(hash, part.bytes())?;
+            folder.store_index_part(hash, part.bytes());
         }
         self.access
             .inner
             .memory()
             .parts
             .insert(hash, Arc::new(part));
-        Ok(())
     }
 
     /// Remembers a small frame, so that the next save need not fetch it.
-    pub(crate) fn keep_frame(&self, hash: FrameHash, bytes: Vec<u8>) -> Result<()> {
-        crate::base::keep_frame(self.access, self.folder.as_ref(), hash, bytes)
+    pub(crate) fn keep_frame(&self, hash: FrameHash, bytes: Vec<u8>) {
+        crate::base::keep_frame(self.access, self.folder.as_ref(), hash, bytes);
     }
 
     /// Sends the open pack off, if anything is in it.

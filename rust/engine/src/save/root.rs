@@ -186,7 +186,7 @@ fn store_index_part(
         hash,
         chunks: part.len() as u64,
     };
-    chunks.packer.keep_part(hash, part)?;
+    chunks.packer.keep_part(hash, part);
     Ok((own, folded))
 }
 
@@ -210,7 +210,7 @@ fn store_index_root(
     let hash = FrameHash::of(&bytes);
     let frame = encoder.encode(FrameKind::IndexRoot, &bytes, Vec::new(), 3)?;
     let (key, slot) = packer.push(frame)?;
-    packer.keep_frame(hash, bytes)?;
+    packer.keep_frame(hash, bytes);
     Ok(place(key, &slot, hash))
 }
 
@@ -244,5 +244,6 @@ pub(crate) async fn refresh_index(
     let hash = FrameHash::of(&bytes);
     stored.index = place(key, &slot, hash);
     stored.index_base = live;
-    base::keep_frame(access, target.folder.as_ref(), hash, bytes)
+    base::keep_frame(access, target.folder.as_ref(), hash, bytes);
+    Ok(())
 }
