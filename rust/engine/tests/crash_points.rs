@@ -217,7 +217,9 @@ fn with_rival(scene: Scene, store: Arc<dyn Store>, root: &Path) -> Arc<dyn Store
     let act = move || -> BoxFuture<'static, ()> {
         let (inner, root, runtime) = (Arc::clone(&inner), root.clone(), Handle::current());
         let rival = move || runtime.block_on(act_as_rival(scene, inner, root));
-        tokio::task::spawn_blocking(rival).map(Result::unwrap).boxed()
+        tokio::task::spawn_blocking(rival)
+            .map(Result::unwrap)
+            .boxed()
     };
     Trap::before(store, Verb::Create, key::LOG, act)
 }
@@ -372,13 +374,21 @@ async fn judge_save(stage: &mut Stage, outcome: Outcome, memory: Memory) {
         };
         next_save(&shelf, &process, stage, is_fenced, known).await;
     }
-    let ws = open(shelf.clone(), &state(stage.root.path())).await.unwrap();
+    let ws = open(shelf.clone(), &state(stage.root.path()))
+        .await
+        .unwrap();
     let is_head = next_save(&shelf, &ws, stage, is_fenced, memory).await;
     drop(ws);
     if is_head && memory == Memory::Whole {
-        let ws = open(shelf.clone(), &state(stage.root.path())).await.unwrap();
+        let ws = open(shelf.clone(), &state(stage.root.path()))
+            .await
+            .unwrap();
         let again = save(&ws, &directory).await.unwrap();
-        assert_eq!((again.requests.put, again.files_opened), (0, 0), "{again:?}");
+        assert_eq!(
+            (again.requests.put, again.files_opened),
+            (0, 0),
+            "{again:?}"
+        );
     }
     assert_clean(&shelf, &stage.acknowledged).await;
 }
@@ -453,7 +463,9 @@ async fn judge_restore(stage: &mut Stage, outcome: Outcome, memory: Memory) {
     }
     let ws = match outcome.process.filter(|_| !outcome.died) {
         Some(process) => process,
-        None => open(shelf.clone(), &state(stage.root.path())).await.unwrap(),
+        None => open(shelf.clone(), &state(stage.root.path()))
+            .await
+            .unwrap(),
     };
     if is_marked {
         let error = save(&ws, &directory).await.unwrap_err();
@@ -470,7 +482,9 @@ async fn judge_restore(stage: &mut Stage, outcome: Outcome, memory: Memory) {
     assert!(!directory.join(RESTORING).exists());
     assert_eq!(difference(&listing(&directory), &stage.wanted), None);
     drop(ws);
-    let ws = open(shelf.clone(), &state(stage.root.path())).await.unwrap();
+    let ws = open(shelf.clone(), &state(stage.root.path()))
+        .await
+        .unwrap();
     match save(&ws, &directory).await {
         Ok(_) => assert_head(&shelf, &stage.wanted).await,
         Err(e) => {
@@ -681,7 +695,10 @@ impl Damage {
         | Damage::Cut(name)
         | Damage::Full(name)
         | Damage::Block(name)) = self;
-        let path = folder.join(name);
+        let path = match name {
+            "" => folder.clone(),
+            name => folder.join(name),
+        };
         match self {
             Damage::Remove(_) => remove(&path),
             Damage::Flip(_) => bend(&path, |bytes| {
@@ -879,5 +896,7 @@ fn a_process_is_killed_at_every_store_operation_and_in_between() {
         let step = took * 3 / 2 / steps;
         cases.extend((0..steps).map(|i| (scene, Death::Time(i * step))));
     }
-    run_all("kills", &cases, |(scene, death)| kill(scene, death).boxed_local());
+    run_all("kills", &cases, |(scene, death)| {
+        kill(scene, death).boxed_local()
+    });
 }
