@@ -75,7 +75,7 @@ pub(crate) async fn frame(
                 .at(place.object.to_string()),
         );
     }
-    if let Some(bytes) = folder.and_then(|f| f.load_index_part(place.hash)) {
+    if let Some(bytes) = folder.and_then(|f| f.load_frame(place.hash)) {
         return Ok(remember(access, place.hash, kind, bytes));
     }
     let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.length);
@@ -94,7 +94,7 @@ pub(crate) async fn frame(
         );
     }
     if let Some(folder) = folder {
-        folder.store_index_part(place.hash, &plain);
+        folder.store_frame(place.hash, &plain);
     }
     Ok(remember(access, place.hash, kind, plain))
 }
@@ -107,7 +107,7 @@ pub(crate) fn keep_frame(
     bytes: Vec<u8>,
 ) {
     if let Some(folder) = folder {
-        folder.store_index_part(hash, &bytes);
+        folder.store_frame(hash, &bytes);
     }
     remember(access, hash, FrameKind::IndexRoot, bytes);
 }

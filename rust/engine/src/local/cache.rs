@@ -203,8 +203,8 @@ impl StateFolder {
         Ok(decode_tree(content, id).ok().flatten())
     }
 
-    /// An index part by the hash of its plain bytes; what can't be read or is damaged is fetched again.
-    pub(crate) fn load_index_part(&self, hash: FrameHash) -> Option<Vec<u8>> {
+    /// A frame by the hash of its plain bytes; one that can't be read or is damaged is fetched again.
+    pub(crate) fn load_frame(&self, hash: FrameHash) -> Option<Vec<u8>> {
         let name = hash.to_hex();
         let bytes = self.read("index", &name).ok().flatten()?;
         if FrameHash::of(&bytes) != hash {
@@ -215,13 +215,15 @@ impl StateFolder {
         Some(bytes)
     }
 
-    /// Keeps an index part if that is possible; not synced, because its hash tells whether it is whole.
-    pub(crate) fn store_index_part(&self, hash: FrameHash, bytes: &[u8]) {
-        if self.path.join("index").join(hash.to_hex()).exists() {
+    /// Keeps a frame by its hash: not synced, because the hash tells whether it is whole, and without complaint, because losing it
+    /// costs one request.
+    pub(crate) fn store_frame(&self, hash: FrameHash, bytes: &[u8]) {
+        let name = hash.to_hex();
+        if self.path.join("index").join(&name).exists() {
             return;
         }
-        if let Err(error) = self.write("index", &hash.to_hex(), &[bytes], false) {
-            tracing::debug!(%error, "index part is not kept");
+        if let Err(error) = self.write("index", &name, &[bytes], false) {
+            tracing::debug!(%error, "a frame is not kept");
         }
     }
 

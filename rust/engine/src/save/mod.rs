@@ -12,6 +12,7 @@ mod report;
 mod root;
 mod stage;
 mod tree;
+mod tree_writer;
 mod unchanged;
 
 pub(crate) use commit::Intent;

@@ -88,7 +88,7 @@ impl<'a> Packer<'a> {
     /// Remembers the index part of this save, so that the next one need not fetch it.
     pub(crate) fn keep_part(&self, hash: FrameHash, part: IndexPart) {
         if let Some(folder) = &self.folder {
-            folder.store_index_part(hash, part.bytes());
+            folder.store_frame(hash, part.bytes());
         }
         self.access
             .inner

@@ -2,7 +2,7 @@
 
 use super::pipeline::Counts;
 use super::plan::Planned;
-use super::tree::NewTree;
+use super::tree_writer::NewTree;
 use crate::clock::Stopwatch;
 use crate::report::{SaveReport, Skipped};
 use crate::workspace::Access;
@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 pub(crate) fn report_of(planned: &Planned, tree: &NewTree, counts: &Counts) -> SaveReport {
     let mut report = SaveReport {
+        complete: !tree.is_lacking,
         partial: tree.is_partial,
         files_total: tree.files,
         files_opened: counts.files_opened.load(Ordering::Relaxed),
@@ -35,6 +36,11 @@ pub(crate) fn describe_scan(report: &mut SaveReport, planned: &Planned) {
     report.files_changed = planned.files_changed;
     report.files_unchanged = planned.files_unchanged;
     report.files_removed = planned.files_removed;
+    report.complete &= !planned
+        .scanned
+        .skipped
+        .iter()
+        .any(|s| s.reason.keeps_base());
     report.files_opened += planned.scanned.files_opened;
     let scanned = planned.scanned.skipped.iter();
     report.skipped.extend(scanned.map(|s| Skipped {
@@ -74,13 +80,8 @@ pub(crate) fn finish_report(
     report.bytes_uploaded = totals.bytes_up;
     report.requests = totals.into();
     report.warnings.extend_from_slice(notices);
-    report.complete = !report.partial
-        && report.stale.is_empty()
-        && report.unstable.is_empty()
-        && report.omitted.is_empty()
-        && report.skipped.iter().all(|s| {
-            !s.reason.starts_with("unreadable") && !s.reason.starts_with("stored without")
-        });
+    let is_whole = !report.partial && report.stale.is_empty() && report.unstable.is_empty();
+    report.complete &= is_whole && report.omitted.is_empty();
     report.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     report

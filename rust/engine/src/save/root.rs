@@ -2,7 +2,7 @@
 
 use super::chunks::TypedChunks;
 use super::pack::{Packer, new_pack};
-use super::tree::NewTree;
+use super::tree_writer::NewTree;
 use crate::base;
 use crate::session::Target;
 use crate::workspace::Access;

@@ -2,38 +2,17 @@
 
 use super::chunks::TypedChunks;
 use super::pipeline::{Content as Read, Outcome, StoredFile};
-use super::plan::{Decision, Planned, entries, omit_text};
+use super::plan::{Decision, Planned, entries};
+use super::tree_writer::{NewTree, TreeWriter};
 use crate::local::Root;
 use crate::local::cache::KnownTree;
 use crate::local::{FileKind, SkipReason, Stat, is_gone};
 use crate::report::{Omitted, Skipped};
 use nbws_core::diff::{Merge, Pair, StatKey};
-use nbws_core::id::{ChunkId, TreeRoot};
-use nbws_core::limits::MAX_INLINE_RUNS;
-use nbws_core::tree::{
-    Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter,
-    TreeRootHasher, cut_lists, join_runs,
-};
+use nbws_core::id::ChunkId;
+use nbws_core::tree::{Body, Content, Entry, OmitReason, Run};
 use nbws_core::{Error, Result};
 use std::collections::HashMap;
-
-/// The new tree, and what a report says about it.
-#[derive(Default)]
-pub(crate) struct NewTree {
-    pub(crate) known: KnownTree,
-    pub(crate) refs: Vec<SegmentRef>,
-    pub(crate) root: Option<TreeRoot>,
-    pub(crate) files: u64,
-    pub(crate) directories: u64,
-    pub(crate) bytes: u64,
-    pub(crate) unstable: Vec<Vec<u8>>,
-    pub(crate) stale: Vec<Vec<u8>>,
-    pub(crate) omitted: Vec<Omitted>,
-    pub(crate) skipped: Vec<Skipped>,
-    /// Something was left out by the deadline or a quota in this save.
-    pub(crate) is_partial: bool,
-    omitted_entry_count: u64,
-}
 
 /// What the new tree is made from, beside what became of each file.
 pub(crate) struct Sources<'b> {
@@ -49,14 +28,11 @@ struct TreeBuilder<'b, 'p, 'a> {
     planned: &'b Planned,
     numeric_ids: bool,
     outcomes: &'b mut [Outcome],
-    chunks: &'b mut TypedChunks<'p, 'a>,
-    writer: SegmentWriter,
-    hasher: TreeRootHasher,
     /// Contents of files with several names, by work number, once they are built.
     shared: HashMap<u32, Content>,
     /// What hard link leaders that made it into the tree hold.
     stored_leaders: HashMap<u32, Body>,
-    out: NewTree,
+    writer: TreeWriter<'b, 'p, 'a>,
 }
 
 /// Walks base and scan once more and writes the tree. Blocks.
@@ -71,14 +47,10 @@ pub(crate) fn build_tree<'b>(
         planned,
         numeric_ids: sources.numeric_ids,
         outcomes,
-        chunks,
-        writer: SegmentWriter::new(),
-        hasher: TreeRootHasher::new(),
         shared: HashMap::new(),
         stored_leaders: HashMap::new(),
-        out: NewTree::default(),
+        writer: TreeWriter::new(chunks),
     };
-    builder.out.known.saved_here = true;
     let saved_here = sources.base.is_some_and(|b| b.saved_here);
     let scanned = &planned.scanned;
     for pair in Merge::new(entries(sources.base), scanned.len(), |i| scanned.path(i)) {
@@ -87,14 +59,14 @@ pub(crate) fn build_tree<'b>(
                 builder.keep_stale(entry)?
             }
             Pair::Base(entry, _) if entry.is_omitted() && !saved_here => {
-                builder.push(entry, StatKey::UNKNOWN)?;
+                builder.writer.push(entry, StatKey::UNKNOWN)?;
             }
             Pair::Base(..) => {}
             Pair::Both(entry, key, i) => builder.scanned(i, Some((entry, key)))?,
             Pair::Seen(i) => builder.scanned(i, None)?,
         }
     }
-    builder.finish()
+    builder.writer.finish()
 }
 
 fn key_of(stat: &Stat) -> StatKey {
@@ -168,14 +140,13 @@ impl TreeBuilder<'_, '_, '_> {
         } else {
             StatKey::UNKNOWN
         };
-        self.push(entry, key)
+        self.writer.push(entry, key)
     }
 
     fn lacks_xattrs(&mut self, i: usize, why: &str) {
-        self.out.skipped.push(Skipped {
-            path: self.planned.scanned.path(i).to_vec(),
-            reason: format!("stored without the present extended attributes: {why}"),
-        });
+        let path = self.planned.scanned.path(i).to_vec();
+        let reason = format!("stored without the present extended attributes: {why}");
+        self.writer.tree.lack(path, reason);
     }
 
     fn file(&mut self, i: usize, work: u32, base: Option<Entry>) -> Result<()> {
@@ -233,7 +204,7 @@ impl TreeBuilder<'_, '_, '_> {
 
     /// Gone since the scan, as a later scan would have found it; said, because it may have only moved.
     fn vanished(&mut self, i: usize) -> Result<()> {
-        self.out.skipped.push(Skipped {
+        self.writer.tree.skipped.push(Skipped {
             path: self.planned.scanned.path(i).to_vec(),
             reason: SkipReason::Vanished.text().into_owned(),
         });
@@ -251,7 +222,7 @@ impl TreeBuilder<'_, '_, '_> {
             (_, Some(content)) => content.clone(),
             (Read::Small(id), None) => small_content(*id, file.found.stat.size),
             (Read::Large(large), None) => {
-                let content = self.store_content(large.take())?;
+                let content = self.writer.store_content(large.take())?;
                 if self.planned.leaders.contains_key(&(i as u32)) {
                     self.shared.insert(work, content.clone());
                 }
@@ -270,25 +241,6 @@ impl TreeBuilder<'_, '_, '_> {
         Ok(entry)
     }
 
-    /// The content of a file with these chunks; long lists are stored as chunks of their own.
-    fn store_content(&mut self, runs: Vec<Run>) -> Result<Content> {
-        let runs = join_runs(runs);
-        if runs.len() <= MAX_INLINE_RUNS {
-            return Ok(Content::Inline(runs));
-        }
-        let mut lists = Vec::new();
-        for list in cut_lists(&runs) {
-            lists.push(ListRef {
-                id: self.chunks.add(&list)?,
-                length: list.len() as u32,
-            });
-        }
-        Ok(Content::Listed {
-            run_count: runs.len() as u64,
-            lists,
-        })
-    }
-
     /// Stores a file under its hard link group, if its leader made it into the tree.
     fn push_file(&mut self, i: usize, mut entry: Entry, key: StatKey) -> Result<()> {
         if let Some(leader) = self.planned.leaders.get(&(i as u32)) {
@@ -304,14 +256,11 @@ impl TreeBuilder<'_, '_, '_> {
                 entry.link = Some(self.planned.scanned.path(*leader as usize).to_vec());
             }
         }
-        self.push(entry, key)
+        self.writer.push(entry, key)
     }
 
     fn unreadable(&mut self, path: Vec<u8>, why: String, base: Option<Entry>) -> Result<()> {
-        self.out.skipped.push(Skipped {
-            path,
-            reason: format!("unreadable: {why}"),
-        });
+        self.writer.tree.lack(path, format!("unreadable: {why}"));
         match base {
             Some(entry) if !entry.is_directory() => self.keep_stale(entry),
             _ => Ok(()),
@@ -322,11 +271,11 @@ impl TreeBuilder<'_, '_, '_> {
         if !entry.is_omitted() {
             entry.stale = true;
             if !entry.is_directory() {
-                self.out.stale.push(entry.path.clone());
+                self.writer.tree.stale.push(entry.path.clone());
             }
         }
         self.drop_lost_link(&mut entry);
-        self.push(entry, StatKey::UNKNOWN)
+        self.writer.push(entry, StatKey::UNKNOWN)
     }
 
     /// A link group whose leader is not in this tree is none.
@@ -345,9 +294,9 @@ impl TreeBuilder<'_, '_, '_> {
         reason: OmitReason,
         base: Option<Entry>,
     ) -> Result<()> {
-        self.out.is_partial = true;
+        self.writer.tree.is_partial = true;
         let path = self.planned.scanned.path(i).to_vec();
-        self.out.omitted.push(Omitted {
+        self.writer.tree.omitted.push(Omitted {
             path,
             size: stat.size,
             reason,
@@ -355,7 +304,7 @@ impl TreeBuilder<'_, '_, '_> {
         match base {
             Some(mut entry) if matches!(entry.body, Body::File { .. }) => {
                 self.drop_lost_link(&mut entry);
-                self.push(entry, StatKey::UNKNOWN)
+                self.writer.push(entry, StatKey::UNKNOWN)
             }
             _ => {
                 let entry = self.entry(
@@ -367,80 +316,9 @@ impl TreeBuilder<'_, '_, '_> {
                         reason,
                     },
                 );
-                self.push(entry, StatKey::UNKNOWN)
+                self.writer.push(entry, StatKey::UNKNOWN)
             }
         }
-    }
-
-    fn push(&mut self, entry: Entry, key: StatKey) -> Result<()> {
-        match &entry.body {
-            Body::Directory => self.out.directories += 1,
-            Body::File { size, .. } => {
-                self.out.files += 1;
-                self.out.bytes += size;
-            }
-            Body::Symlink { .. } => self.out.files += 1,
-            Body::Omitted { size, reason } => {
-                self.out.omitted_entry_count += 1;
-                if !self.out.is_listed_omitted(&entry.path) {
-                    self.out.omitted.push(Omitted {
-                        path: entry.path.clone(),
-                        size: *size,
-                        reason: *reason,
-                    });
-                }
-            }
-        }
-        if entry.unstable {
-            self.out.unstable.push(entry.path.clone());
-        }
-        self.hasher.push(&entry);
-        self.out.known.keys.push(key);
-        if let Some(segment) = self.writer.push(&entry)? {
-            self.store_segment(segment)?;
-        }
-        Ok(())
-    }
-
-    fn store_segment(&mut self, segment: Segment) -> Result<()> {
-        let id = self.chunks.add(&segment.bytes)?;
-        self.out.refs.push(SegmentRef {
-            first_path: segment.first_path,
-            entries: segment.entries,
-            id,
-            length: segment.bytes.len() as u32,
-        });
-        self.out.known.segments.push(segment.bytes);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<NewTree> {
-        if let Some(segment) = std::mem::take(&mut self.writer).finish() {
-            self.store_segment(segment)?;
-        }
-        self.out.root = Some(self.hasher.finish());
-        Ok(self.out)
-    }
-}
-
-impl NewTree {
-    /// Entries that stand for files whose content is not stored.
-    pub(crate) fn omitted_entries(&self) -> u64 {
-        self.omitted_entry_count
-    }
-
-    fn is_listed_omitted(&self, path: &[u8]) -> bool {
-        self.omitted.last().is_some_and(|last| last.path == path)
-    }
-
-    /// One sentence about what a partial save left out.
-    pub(crate) fn partial_warning(&self) -> Option<String> {
-        let first = self.omitted.first().filter(|_| self.is_partial)?;
-        Some(format!(
-            "{} files are not stored as they are now, because {}",
-            self.omitted.len(),
-            omit_text(first.reason)
-        ))
     }
 }
 

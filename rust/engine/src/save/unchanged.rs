@@ -44,6 +44,7 @@ pub(crate) async fn unchanged(
     target.store_session_or_go_on(&access.inner);
     let usage = record.usage;
     let mut report = SaveReport {
+        complete: true,
         snapshot: head.snapshot.to_hex(),
         seq,
         files_total: usage.files,
