@@ -105,7 +105,12 @@ impl Finish<'_> {
         let written = (0..wanted.items.len() as u32)
             .filter(|n| wanted.items[*n as usize].action == Action::Write)
             .map(|n| wanted.path(n));
-        let removed = self.plan.extra.iter().filter(|_| self.deletes).map(Vec::as_slice);
+        let removed = self
+            .plan
+            .extra
+            .iter()
+            .filter(|_| self.deletes)
+            .map(Vec::as_slice);
         let parents: BTreeSet<&[u8]> = written.chain(removed).filter_map(path::parent).collect();
         let mut opened = Vec::new();
         for parent in parents {
