@@ -66,18 +66,24 @@ impl Target {
         } = choose_state_place(inner.options.state_dir.as_deref(), &path);
         let folder = state_root.map(|state| StateFolder::new(&state, inner.repository(), &path));
         let remembered = inner.memory().targets.get(&path).cloned();
-        let stored = match &folder {
-            Some(folder) => folder
-                .load_session()?
-                .filter(|s| s.repository == inner.repository()),
-            None => remembered.as_ref().map(|r| r.session.clone()),
-        };
+        let mut notices: Vec<String> = notice.into_iter().collect();
+        let stored = folder.as_ref().map_or(Ok(None), StateFolder::load_session);
+        let stored = stored.unwrap_or_else(|error| {
+            notices.push(format!("local state can't be read ({error})"));
+            None
+        });
+        let stored = stored.filter(|s| s.repository == inner.repository());
         // Another program may have worked here since: what this one remembers is of an older tree then.
-        let remembered =
-            remembered.filter(|r| folder.is_none() || stored.as_ref() == Some(&r.session));
-        let session = match stored {
-            Some(session) => session,
-            None => Session::new(inner.repository(), WriterId(crate::random::bytes()?)),
+        let is_current = |r: &Remembered| {
+            r.is_unstored || stored.is_none() || stored.as_ref() == Some(&r.session)
+        };
+        let remembered = remembered.filter(is_current);
+        let session = match (stored, &remembered) {
+            (_, Some(known)) if known.is_unstored => known.session.clone(),
+            (Some(session), _) => session,
+            // Somebody removed it under this process.
+            (None, Some(known)) => known.session.clone(),
+            (None, None) => Session::new(inner.repository(), WriterId(crate::random::bytes()?)),
         };
         let is_open = remembered
             .as_ref()
@@ -94,25 +100,25 @@ impl Target {
             is_open,
             is_half_restored,
             is_half_replaced,
-            notices: notice.into_iter().collect(),
+            notices,
         };
-        target.load_tree(remembered)?;
+        target.load_tree(remembered);
         target.check_identity()?;
         Ok(target)
     }
 
-    fn load_tree(&mut self, remembered: Option<Remembered>) -> Result<()> {
+    fn load_tree(&mut self, remembered: Option<Remembered>) {
         let Some(base) = self.session.base else {
-            return Ok(());
+            return;
         };
         if let Some((id, tree)) = remembered.and_then(|r| r.tree)
             && id == base
         {
             self.tree = Some((id, tree));
         } else if let Some(folder) = &self.folder {
-            self.tree = folder.load_tree(base)?.map(|tree| (base, Arc::new(tree)));
+            let tree = folder.load_tree(base).ok().flatten();
+            self.tree = tree.map(|tree| (base, Arc::new(tree)));
         }
-        Ok(())
     }
 
     /// Forgets what was known of another directory at this path, and distrusts what a crash of the machine may have undone.
@@ -193,13 +199,14 @@ impl Target {
         self.session.head = String::from_utf8(bytes.to_vec()).ok();
     }
 
-    /// Writes the session to disk (durable when this returns) and into the memory of this process.
+    /// Writes the session to disk (durable when this returns) and in any case into the memory of this process.
     pub(crate) fn store_session(&self, inner: &Inner) -> Result<()> {
-        if let Some(folder) = &self.folder {
-            folder.store_session(&self.session)?;
-        }
-        self.remember(inner);
-        Ok(())
+        let stored = match &self.folder {
+            Some(folder) => folder.store_session(&self.session),
+            None => Ok(()),
+        };
+        self.remember(inner, stored.is_err() || self.folder.is_none());
+        stored
     }
 
     /// Notes that the target now holds `tree`, the tree of `snapshot`. Tree first, session second: a crash between the two
@@ -210,12 +217,14 @@ impl Target {
         snapshot: SnapshotId,
         tree: KnownTree,
     ) -> Result<()> {
-        if let Some(folder) = &self.folder {
-            folder.store_tree(snapshot, &tree)?;
-        }
+        let stored = match &self.folder {
+            Some(folder) => folder.store_tree(snapshot, &tree),
+            None => Ok(()),
+        };
+        // Without the tree the next process reads every file, but it knows what is proven.
         self.session.base = Some(snapshot);
         self.tree = Some((snapshot, Arc::new(tree)));
-        self.store_session(inner)
+        self.store_session(inner).and(stored)
     }
 
     /// Decides the fate of a record that an earlier save left open, by sending the same bytes again. Whether there was one.
@@ -253,7 +262,7 @@ impl Target {
         self.session.pending = None;
         // Whatever else happened meanwhile is found by asking, not by assuming.
         self.is_open = false;
-        self.store_session(&access.inner)?;
+        self.store_session_or_go_on(&access.inner);
         Ok(true)
     }
 
@@ -281,13 +290,14 @@ impl Target {
             "local state can't be written ({error}); the next save reads every file"
         ));
         self.folder = None;
-        self.remember(inner);
+        self.remember(inner, true);
     }
 
-    fn remember(&self, inner: &Inner) {
+    fn remember(&self, inner: &Inner, is_unstored: bool) {
         let remembered = Remembered {
             session: self.session.clone(),
             tree: self.tree.clone(),
+            is_unstored,
         };
         inner.memory().targets.insert(self.path.clone(), remembered);
     }

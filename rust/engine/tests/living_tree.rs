@@ -1159,7 +1159,10 @@ fn partial_tree(work: &Path) {
         write(&work.join(format!("d{}/f{i}.txt", i % 9)), noise(i, 3_000));
     }
     for i in 0..4u64 {
-        write(&work.join(format!("large{i}.bin")), noise(1_000 + i, 600_000));
+        write(
+            &work.join(format!("large{i}.bin")),
+            noise(1_000 + i, 600_000),
+        );
     }
     std::os::unix::fs::symlink("x", work.join("link")).unwrap();
     fs::hard_link(work.join("large0.bin"), work.join("d0/again.bin")).unwrap();
@@ -1173,19 +1176,33 @@ async fn assert_partial(lab: &Lab, report: &SaveReport, work: &Path, before: Opt
     let left_out = omitted(report);
     for (path, node) in &now {
         let shown = String::from_utf8_lossy(path).into_owned();
-        let same = |other: &Node| (other.kind, other.size, &other.content) == (node.kind, node.size, &node.content);
+        let same = |other: &Node| {
+            (other.kind, other.size, &other.content) == (node.kind, node.size, &node.content)
+        };
         match found.get(path) {
             Some(stored) if same(stored) => {
-                assert!(!left_out.contains(&shown), "{shown} is stored and listed as omitted");
+                assert!(
+                    !left_out.contains(&shown),
+                    "{shown} is stored and listed as omitted"
+                );
             }
             Some(stored) => {
                 let previous = old.get(path).expect(&shown);
-                assert_eq!((&stored.content, stored.mtime), (&previous.content, previous.mtime));
+                assert_eq!(
+                    (&stored.content, stored.mtime),
+                    (&previous.content, previous.mtime)
+                );
                 assert!(left_out.contains(&shown), "{shown} is old and not listed");
             }
             None => {
-                assert!(!old.contains_key(path), "{shown} was stored before and is gone");
-                assert!(left_out.contains(&shown), "{shown} is missing and not listed");
+                assert!(
+                    !old.contains_key(path),
+                    "{shown} was stored before and is gone"
+                );
+                assert!(
+                    left_out.contains(&shown),
+                    "{shown} is missing and not listed"
+                );
             }
         }
     }
@@ -1210,12 +1227,18 @@ async fn a_deadline_commits_whole_files_and_the_next_save_completes_them() {
     let second = save_with(&ws, &work, within(Duration::ZERO)).await;
     assert!(second.partial && second.omitted.len() == 305);
     let whole = save(&ws, &work).await;
-    assert!(whole.complete && !whole.partial && whole.omitted.is_empty(), "{whole:?}");
+    assert!(
+        whole.complete && !whole.partial && whole.omitted.is_empty(),
+        "{whole:?}"
+    );
     lab.assert_holds(&whole.snapshot, &work).await;
     let base = lab.copy_of(&whole.snapshot).await;
     // Changed files keep their previous version, new ones are omitted, removed ones are removed.
     for i in 0..50u64 {
-        write(&work.join(format!("d{}/f{i}.txt", i % 9)), noise(5_000 + i, 3_100));
+        write(
+            &work.join(format!("d{}/f{i}.txt", i % 9)),
+            noise(5_000 + i, 3_100),
+        );
         write(&work.join(format!("new{i}.txt")), noise(6_000 + i, 100));
     }
     write(&work.join("large0.bin"), noise(7_000, 500_000));
@@ -1236,7 +1259,10 @@ async fn small_deadlines_make_progress() {
     let work = lab.fresh("w");
     partial_tree(&work);
     for i in 0..40u64 {
-        write(&work.join(format!("text{i}.txt")), format!("line {i} of a text\n").repeat(30_000));
+        write(
+            &work.join(format!("text{i}.txt")),
+            format!("line {i} of a text\n").repeat(30_000),
+        );
     }
     let ws = lab.open().await;
     let mut rounds = 0;
@@ -1253,7 +1279,11 @@ async fn small_deadlines_make_progress() {
         if !report.partial {
             break report;
         }
-        assert!(rounds < 200, "deadlines never end: {} are left", report.omitted.len());
+        assert!(
+            rounds < 200,
+            "deadlines never end: {} are left",
+            report.omitted.len()
+        );
     };
     assert!(last.complete);
     println!("{rounds} saves with a deadline");
@@ -1279,7 +1309,10 @@ async fn a_deadline_interrupts_a_large_file() {
     assert!(report.partial, "45 MB at level 19 were stored in {took:?}");
     assert_eq!(omitted(&report), ["large.txt"]);
     assert!(took < Duration::from_secs(20), "{took:?}");
-    assert_eq!(fs::read(lab.copy_of(&report.snapshot).await.join("notes.txt")).unwrap(), b"small");
+    assert_eq!(
+        fs::read(lab.copy_of(&report.snapshot).await.join("notes.txt")).unwrap(),
+        b"small"
+    );
     let whole = save(&ws, &work).await;
     assert!(whole.complete);
     lab.assert_holds(&whole.snapshot, &work).await;
@@ -1330,7 +1363,10 @@ async fn a_hard_limit_keeps_small_files_and_leaves_large_new_ones_out() {
     assert!(report.complete && report.omitted.is_empty(), "{report:?}");
     lab.assert_holds(&report.snapshot, &work).await;
     write(&work.join("too-large.bin"), noise(9, 60_000_000));
-    assert_eq!(omitted(&save_with(&ws, &work, limited(50_000_000)).await), ["too-large.bin"]);
+    assert_eq!(
+        omitted(&save_with(&ws, &work, limited(50_000_000)).await),
+        ["too-large.bin"]
+    );
     fs::remove_file(work.join("too-large.bin")).unwrap();
     let report = save_with(&ws, &work, limited(50_000_000)).await;
     assert!(report.complete && report.omitted.is_empty(), "{report:?}");
@@ -1355,11 +1391,17 @@ async fn omitted_paths_stay_unknown_elsewhere() {
     restore(&other, &copy).await;
     write(&copy.join("more"), "more");
     let second = save(&other, &copy).await;
-    assert!(!second.complete, "what is omitted is still unknown: {second:?}");
+    assert!(
+        !second.complete,
+        "what is omitted is still unknown: {second:?}"
+    );
     assert_eq!(omitted(&second), left_out);
     // ... and a restore of that in the first place leaves the files where they are.
     let back = restore(&ws, &work).await;
-    assert!(back.rescue.is_some(), "work that was never stored is kept first: {back:?}");
+    assert!(
+        back.rescue.is_some(),
+        "work that was never stored is kept first: {back:?}"
+    );
     for path in &left_out {
         assert!(work.join(path).exists(), "{path} was removed");
     }
@@ -1417,7 +1459,11 @@ impl Store for CancelAt {
         self.count(false);
         self.inner.head(key).await
     }
-    async fn list(&self, prefix: &str, after: Option<&str>) -> nbws_engine::Result<Vec<ObjectInfo>> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> nbws_engine::Result<Vec<ObjectInfo>> {
         self.count(false);
         self.inner.list(prefix, after).await
     }
@@ -1479,9 +1525,19 @@ async fn a_save_cancelled_at_any_progress_is_typed_and_repeatable() {
     let lab = Lab::new();
     let work = lab.fresh("w");
     let mut expected = Vec::new();
-    for (phase, after) in [("scan", 0), ("save", 0), ("save", 30), ("save", 120), ("save", 300), ("commit", 0)] {
+    for (phase, after) in [
+        ("scan", 0),
+        ("save", 0),
+        ("save", 30),
+        ("save", 120),
+        ("save", 300),
+        ("commit", 0),
+    ] {
         for i in 0..30u64 {
-            write(&work.join(format!("{phase}-{after}/{i}.txt")), format!("{i}\n").repeat(70_000));
+            write(
+                &work.join(format!("{phase}-{after}/{i}.txt")),
+                format!("{i}\n").repeat(70_000),
+            );
         }
         let ws = lab.open().await;
         let before = ws.snapshots().await.unwrap().len();
@@ -1504,15 +1560,26 @@ async fn a_save_cancelled_at_any_progress_is_typed_and_repeatable() {
         let outcome = ws.save(&work, options, Some(sink), token).await;
         expected.push((phase, after, outcome.as_ref().err().map(|e| e.kind())));
         if let Err(error) = outcome {
-            assert_eq!(error.kind(), ErrorKind::Cancelled, "{phase} {after}: {error:?}");
-            assert_eq!(ws.snapshots().await.unwrap().len(), before, "the head is untouched");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Cancelled,
+                "{phase} {after}: {error:?}"
+            );
+            assert_eq!(
+                ws.snapshots().await.unwrap().len(),
+                before,
+                "the head is untouched"
+            );
         }
         assert!(started.elapsed() < Duration::from_secs(30));
         let report = save(&ws, &work).await;
         assert!(report.complete);
         lab.assert_holds(&report.snapshot, &work).await;
     }
-    let hit = expected.iter().filter(|(_, _, kind)| kind.is_some()).count();
+    let hit = expected
+        .iter()
+        .filter(|(_, _, kind)| kind.is_some())
+        .count();
     assert!(hit >= 3, "{expected:?}");
 }
 
@@ -1538,21 +1605,37 @@ async fn what_a_cancelled_save_uploaded_is_reused() {
         memory_bytes: Some(64 << 20),
         ..SaveOptions::default()
     };
-    let error = ws.save(&work, options.clone(), None, token).await.unwrap_err();
+    let error = ws
+        .save(&work, options.clone(), None, token)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let sent = |requests: &[nbws_engine::store::testkit::Request]| -> u64 {
-        let puts = requests.iter().filter(|r| r.verb == Verb::Put && r.key.starts_with("packs/"));
+        let puts = requests
+            .iter()
+            .filter(|r| r.verb == Verb::Put && r.key.starts_with("packs/"));
         puts.map(|r| r.bytes).sum()
     };
     let first = sent(&recording.take());
-    assert!(first >= 8 << 20, "at least one pack was stored before: {first}");
+    assert!(
+        first >= 8 << 20,
+        "at least one pack was stored before: {first}"
+    );
     assert!(ws.snapshots().await.unwrap().is_empty());
     let report = save_with(&ws, &work, options).await;
     let second = sent(&recording.take());
-    assert!(second < total - first + (1 << 20), "{first} bytes were sent, then {second}");
+    assert!(
+        second < total - first + (1 << 20),
+        "{first} bytes were sent, then {second}"
+    );
     lab.assert_holds(&report.snapshot, &work).await;
     let check = nbws_engine::options::CheckOptions { read_data: 1.0 };
-    assert!(ws.check(check, None, CancelToken::new()).await.unwrap().complete);
+    assert!(
+        ws.check(check, None, CancelToken::new())
+            .await
+            .unwrap()
+            .complete
+    );
 }
 
 // --- workspaces that shrink or are not there ---------------------------------------------------------------------------
@@ -1593,7 +1676,10 @@ async fn losing_more_than_half_warns_and_pins_the_base() {
         fs::remove_file(work.join(format!("{i}"))).unwrap();
     }
     let less = save(&ws, &work).await;
-    assert!(less.complete && less.warnings.iter().any(|w| w.contains("more than half")), "{less:?}");
+    assert!(
+        less.complete && less.warnings.iter().any(|w| w.contains("more than half")),
+        "{less:?}"
+    );
     let record = newest_record(&lab.store).await;
     let until = pin(&record).expect("the base is pinned");
     let off = until.abs_diff(record.time_ms + 30 * 86_400_000);
@@ -1603,7 +1689,10 @@ async fn losing_more_than_half_warns_and_pins_the_base() {
     write(&work.join("9"), "tiny");
     write(&work.join("more"), "tiny");
     let bytes = save(&ws, &work).await;
-    assert!(bytes.warnings.iter().any(|w| w.contains("more than half")), "{bytes:?}");
+    assert!(
+        bytes.warnings.iter().any(|w| w.contains("more than half")),
+        "{bytes:?}"
+    );
     // Everything gone is saved all the same, and all of it is still there.
     for path in ["8", "9", "more"] {
         fs::remove_file(work.join(path)).unwrap();
@@ -1611,7 +1700,12 @@ async fn losing_more_than_half_warns_and_pins_the_base() {
     let nothing = save(&ws, &work).await;
     assert_eq!(nothing.files_total, 0);
     assert!(pin(&newest_record(&lab.store).await).is_some());
-    assert!(nothing.warnings.iter().any(|w| w.contains("more than half")));
+    assert!(
+        nothing
+            .warnings
+            .iter()
+            .any(|w| w.contains("more than half"))
+    );
     assert_eq!(tree(&lab.copy_of(&first.snapshot).await).len(), 10);
 }
 
@@ -1625,14 +1719,22 @@ async fn a_replaced_root_is_not_saved_as_the_head() {
     // Replaced by an empty directory: nothing to keep.
     fs::rename(&work, lab.path("away")).unwrap();
     fs::create_dir(&work).unwrap();
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
-    assert_eq!((error.kind(), error.rescue()), (ErrorKind::InvalidState, None), "{error:?}");
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.rescue()),
+        (ErrorKind::InvalidState, None),
+        "{error:?}"
+    );
     assert_eq!(head(&ws).await, (first.snapshot.clone(), 1));
     assert!(ws.rescues().await.unwrap().is_empty());
     // Replaced by other files: they are kept beside the head.
     write(&work.join("other"), "other");
     for ws in [&ws, &lab.open().await] {
-        let error = try_save(ws, &work, SaveOptions::default()).await.unwrap_err();
+        let error = try_save(ws, &work, SaveOptions::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidState, "{error:?}");
         let rescue = error.rescue().expect("a rescue").to_owned();
         let copy = lab.copy_of(&rescue).await;
@@ -1643,8 +1745,14 @@ async fn a_replaced_root_is_not_saved_as_the_head() {
     // The directory comes back.
     fs::remove_dir_all(&work).unwrap();
     fs::rename(lab.path("away"), &work).unwrap();
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidState, "its proof went with it: {error:?}");
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::InvalidState,
+        "its proof went with it: {error:?}"
+    );
     let report = restore_with(&ws, &work, deleting(nbws_engine::options::Delete::Yes)).await;
     assert!(report.complete);
     assert_eq!(save(&ws, &work).await.snapshot, first.snapshot);
@@ -1668,16 +1776,27 @@ async fn a_root_that_is_missing_or_a_file_is_a_typed_error() {
     let ws = lab.open().await;
     let first = save(&ws, &work).await;
     fs::rename(&work, lab.path("away")).unwrap();
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     assert!(!work.exists(), "nothing is made");
     write(&work, "a file");
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
-    let error = try_restore(&ws, &work, RestoreOptions::default()).await.unwrap_err();
+    let error = try_restore(&ws, &work, RestoreOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
-    let error = try_restore(&ws, &work.join("below"), RestoreOptions::default()).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::LocalIo | ErrorKind::InvalidInput), "{error:?}");
+    let error = try_restore(&ws, &work.join("below"), RestoreOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::LocalIo | ErrorKind::InvalidInput),
+        "{error:?}"
+    );
     assert_eq!(fs::read(&work).unwrap(), b"a file");
     assert_eq!(head(&ws).await, (first.snapshot.clone(), 1));
     // A link to the directory is the directory.
@@ -1693,18 +1812,34 @@ async fn a_root_that_is_missing_or_a_file_is_a_typed_error() {
 // --- rules -------------------------------------------------------------------------------------------------------------
 
 fn stored(found: &std::collections::BTreeMap<Vec<u8>, Node>) -> Vec<String> {
-    let files = found.iter().filter(|(_, n)| n.kind != rustix::fs::FileType::Directory);
-    files.map(|(p, _)| String::from_utf8(p.clone()).unwrap()).collect()
+    let files = found
+        .iter()
+        .filter(|(_, n)| n.kind != rustix::fs::FileType::Directory);
+    files
+        .map(|(p, _)| String::from_utf8(p.clone()).unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ignore_files_and_patterns_leave_paths_out_and_bad_lines_are_reported() {
     let lab = Lab::new();
     let work = lab.fresh("w");
-    for path in ["a.py", "a.tmp", "cache/x", "sub/a.tmp", "sub/keep.tmp", "sub/deep/cache/y", "secret", "b/secret"] {
+    for path in [
+        "a.py",
+        "a.tmp",
+        "cache/x",
+        "sub/a.tmp",
+        "sub/keep.tmp",
+        "sub/deep/cache/y",
+        "secret",
+        "b/secret",
+    ] {
         write(&work.join(path), path);
     }
-    write(&work.join(".nbwsignore"), "# rules\n*.tmp\n/cache/\n[z-\n.workspace.initialized\n\nok\n{a,b\n");
+    write(
+        &work.join(".nbwsignore"),
+        "# rules\n*.tmp\n/cache/\n[z-\n.workspace.initialized\n\nok\n{a,b\n",
+    );
     write(&work.join("sub/.nbwsignore"), "!keep.tmp\n");
     write(&work.join(".workspace.initialized"), "marker");
     let ws = lab.open().await;
@@ -1721,10 +1856,20 @@ async fn ignore_files_and_patterns_leave_paths_out_and_bad_lines_are_reported() 
         "sub/deep/cache/y",
         "sub/keep.tmp",
     ];
-    assert_eq!(stored(&tree(&lab.copy_of(&report.snapshot).await)), expected);
-    assert_eq!(report.files_opened, 6 + 2, "the files, and the ignore files for their rules");
+    assert_eq!(
+        stored(&tree(&lab.copy_of(&report.snapshot).await)),
+        expected
+    );
+    assert_eq!(
+        report.files_opened,
+        6 + 2,
+        "the files, and the ignore files for their rules"
+    );
     for line in ["line 4", "line 8"] {
-        let found = report.warnings.iter().any(|w| w.contains(".nbwsignore") && w.contains(line));
+        let found = report
+            .warnings
+            .iter()
+            .any(|w| w.contains(".nbwsignore") && w.contains(line));
         assert!(found, "{line}: {:?}", report.warnings);
     }
     assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
@@ -1749,14 +1894,20 @@ async fn ignore_files_and_patterns_leave_paths_out_and_bad_lines_are_reported() 
 async fn a_cache_tag_counts_only_when_asked() {
     let lab = Lab::new();
     let work = lab.fresh("w");
-    write(&work.join("c/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n# more");
+    write(
+        &work.join("c/CACHEDIR.TAG"),
+        "Signature: 8a477f597d28d172789f06886806bc55\n# more",
+    );
     write(&work.join("c/large"), "cached");
     write(&work.join("d/CACHEDIR.TAG"), "Signature: something else");
     write(&work.join("d/kept"), "kept");
     let ws = lab.open().await;
     let all = save(&ws, &work).await;
     let names = stored(&tree(&lab.copy_of(&all.snapshot).await));
-    assert_eq!(names, ["c/CACHEDIR.TAG", "c/large", "d/CACHEDIR.TAG", "d/kept"]);
+    assert_eq!(
+        names,
+        ["c/CACHEDIR.TAG", "c/large", "d/CACHEDIR.TAG", "d/kept"]
+    );
     let options = SaveOptions {
         cachedir_tag: true,
         ..SaveOptions::default()
@@ -1774,8 +1925,14 @@ async fn the_marker_survives_every_rule_and_every_restore() {
     make_tree(&work, 5);
     let ws = lab.open().await;
     let without = save(&ws, &work).await;
-    write(&work.join(".workspace.initialized"), "marker of this workspace");
-    write(&work.join("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55");
+    write(
+        &work.join(".workspace.initialized"),
+        "marker of this workspace",
+    );
+    write(
+        &work.join("CACHEDIR.TAG"),
+        "Signature: 8a477f597d28d172789f06886806bc55",
+    );
     write(&work.join(".nbwsignore"), "*\n");
     let options = SaveOptions {
         cachedir_tag: true,
@@ -1783,7 +1940,10 @@ async fn the_marker_survives_every_rule_and_every_restore() {
         ..SaveOptions::default()
     };
     let with = save_with(&ws, &work, options).await;
-    assert_eq!(stored(&tree(&lab.copy_of(&with.snapshot).await)), [".workspace.initialized"]);
+    assert_eq!(
+        stored(&tree(&lab.copy_of(&with.snapshot).await)),
+        [".workspace.initialized"]
+    );
     fs::remove_file(work.join(".nbwsignore")).unwrap();
     // No restore removes it, whatever may be deleted.
     let options = RestoreOptions {
@@ -1791,7 +1951,9 @@ async fn the_marker_survives_every_rule_and_every_restore() {
         ..of(&without.snapshot)
     };
     restore_with(&ws, &work, options).await;
-    assert_eq!(fs::read(work.join(".workspace.initialized")).unwrap(), b"marker of this workspace");
+    assert_eq!(
+        fs::read(work.join(".workspace.initialized")).unwrap(),
+        b"marker of this workspace"
+    );
     assert!(work.join("nb.ipynb").exists());
 }
-

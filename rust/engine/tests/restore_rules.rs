@@ -1,5 +1,6 @@
 //! What a restore may remove and replace, what it proves, and that it leaves everything else alone.
 #![allow(
+    clippy::type_complexity,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -31,7 +32,9 @@ fn settled(root: &Path) -> BTreeMap<Vec<u8>, Node> {
 }
 
 fn leftovers(root: &Path) -> Vec<String> {
-    let names = fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(root)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
     names.filter(|n| n.starts_with(".nbws-")).collect()
 }
 
@@ -72,14 +75,28 @@ async fn a_foreign_directory_is_touched_only_when_told() {
     let ws = lab.open_as("other").await;
     let target = foreign("auto");
     let before = tree(&target);
-    let error = try_restore(&ws, &target, RestoreOptions::default()).await.unwrap_err();
+    let error = try_restore(&ws, &target, RestoreOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     let text = error.to_string();
-    assert!(text.contains("holds 3 paths") && text.contains("and 1 that differ"), "{text}");
-    assert!(text.contains("delete=True") && text.contains("delete=False"), "{text}");
+    assert!(
+        text.contains("holds 3 paths") && text.contains("and 1 that differ"),
+        "{text}"
+    );
+    assert!(
+        text.contains("delete=True") && text.contains("delete=False"),
+        "{text}"
+    );
     assert_alike(&before, &tree(&target));
     // The refusal leaves nothing that would make the next one less strict.
-    assert_eq!(try_restore(&ws, &target, RestoreOptions::default()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        try_restore(&ws, &target, RestoreOptions::default())
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::InvalidInput
+    );
     // Yes: exactly the snapshot.
     let report = restore_with(&ws, &target, deleting(Delete::Yes)).await;
     assert!(report.complete && report.rescue.is_none(), "{report:?}");
@@ -91,14 +108,22 @@ async fn a_foreign_directory_is_touched_only_when_told() {
     let report = restore_with(&ws, &target, deleting(Delete::No)).await;
     assert!(report.complete && report.files_removed == 0, "{report:?}");
     let (found, expected) = (tree(&target), tree(&work));
-    assert!(expected.iter().all(|(path, node)| node.content == found[path].content));
+    assert!(
+        expected
+            .iter()
+            .all(|(path, node)| node.content == found[path].content)
+    );
     assert_eq!(fs::read(target.join("mine/a")).unwrap(), b"a");
     // It holds the head and more: the next save is the head.
     let after = save(&ws, &target).await;
     assert_eq!((after.files_new, after.files_opened), (2, 2));
     // A directory that has nothing else needs no word: nothing, parts of the snapshot, or all of it.
     let target = lab.path("parts");
-    let status = Command::new("cp").arg("-a").args([&work, &target]).status().unwrap();
+    let status = Command::new("cp")
+        .arg("-a")
+        .args([&work, &target])
+        .status()
+        .unwrap();
     assert!(status.success());
     fs::remove_dir_all(target.join("lib/pkg1")).unwrap();
     fs::remove_dir_all(target.join("empty")).unwrap();
@@ -138,12 +163,16 @@ async fn local_state_is_the_proof_that_extra_paths_may_go() {
     // The state is gone, or the directory is another one.
     extra();
     let lost = lab.open_as("lost").await;
-    let error = try_restore(&lost, &work, RestoreOptions::default()).await.unwrap_err();
+    let error = try_restore(&lost, &work, RestoreOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     fs::rename(&work, lab.path("away")).unwrap();
     fs::create_dir(&work).unwrap();
     extra();
-    let error = try_restore(&ws, &work, RestoreOptions::default()).await.unwrap_err();
+    let error = try_restore(&ws, &work, RestoreOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert!(work.join("extra/deep/file").exists());
     let report = restore_with(&ws, &work, deleting(Delete::Yes)).await;
@@ -168,15 +197,23 @@ async fn a_restore_that_may_not_delete_leaves_no_licence_behind() {
             cancel.cancel();
         }
     });
-    let outcome = ws.restore(&target, deleting(Delete::No), Some(sink), token).await;
+    let outcome = ws
+        .restore(&target, deleting(Delete::No), Some(sink), token)
+        .await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
-    let error = try_restore(&ws, &target, RestoreOptions::default()).await.unwrap_err();
+    let error = try_restore(&ws, &target, RestoreOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     if let Some(guard) = Immutable::set(&target.join("nb.ipynb")) {
-        let error = try_restore(&ws, &target, deleting(Delete::No)).await.unwrap_err();
+        let error = try_restore(&ws, &target, deleting(Delete::No))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LocalIo, "{error:?}");
         drop(guard);
-        let error = try_restore(&ws, &target, RestoreOptions::default()).await.unwrap_err();
+        let error = try_restore(&ws, &target, RestoreOptions::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     }
     assert_eq!(fs::read(target.join("mine")).unwrap(), b"mine");
@@ -219,12 +256,26 @@ async fn ignored_excluded_special_and_marker_paths_survive_every_restore() {
         ..SaveOptions::default()
     };
     let first = save_with(&ws, &work, options.clone()).await;
-    let protected = ["ignored/a/b", "lib/x.tmp", "secret/deep/file", "lib/my.key", ".workspace.initialized", "gone/only.tmp"];
+    let protected = [
+        "ignored/a/b",
+        "lib/x.tmp",
+        "secret/deep/file",
+        "lib/my.key",
+        ".workspace.initialized",
+        "gone/only.tmp",
+    ];
     for path in protected {
         write(&work.join(path), path);
     }
     let kind = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, work.join("lib/fifo"), kind, rustix::fs::Mode::RWXU, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        work.join("lib/fifo"),
+        kind,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(work.join("socket")).unwrap();
     write(&work.join("extra"), "extra");
     write(&work.join("gone/extra"), "extra");
@@ -240,7 +291,11 @@ async fn ignored_excluded_special_and_marker_paths_survive_every_restore() {
         .await;
         assert!(report.complete, "{report:?}");
         for path in protected {
-            assert_eq!(fs::read(work.join(path)).unwrap(), path.as_bytes(), "{path}");
+            assert_eq!(
+                fs::read(work.join(path)).unwrap(),
+                path.as_bytes(),
+                "{path}"
+            );
         }
         assert!(!work.join("extra").exists() && !work.join("gone/extra").exists());
         assert!(fs::symlink_metadata(work.join("lib/fifo")).is_ok());
@@ -248,11 +303,18 @@ async fn ignored_excluded_special_and_marker_paths_survive_every_restore() {
         // The rescue keeps what would have been lost, and nothing that was to be left out.
         if let Some(rescue) = report.rescue {
             let kept = tree(&lab.copy_of(&rescue).await);
-            let names: Vec<_> = kept.keys().map(|p| String::from_utf8_lossy(p).into_owned()).collect();
-            let has_extra = names.contains(&"extra".to_owned()) && names.contains(&"gone/extra".to_owned());
+            let names: Vec<_> = kept
+                .keys()
+                .map(|p| String::from_utf8_lossy(p).into_owned())
+                .collect();
+            let has_extra =
+                names.contains(&"extra".to_owned()) && names.contains(&"gone/extra".to_owned());
             assert_eq!(has_extra, delete == Delete::Auto, "{names:?}");
             let left_out = |n: &String| {
-                n.starts_with("ignored") || n.starts_with("secret") || n.ends_with(".tmp") || n.ends_with(".key")
+                n.starts_with("ignored")
+                    || n.starts_with("secret")
+                    || n.ends_with(".tmp")
+                    || n.ends_with(".key")
             };
             assert!(!names.iter().any(left_out), "{names:?}");
         }
@@ -265,13 +327,22 @@ async fn ignored_excluded_special_and_marker_paths_survive_every_restore() {
 async fn an_ignore_file_that_can_not_be_read_protects_all_below_it() {
     let lab = Lab::new();
     let (ws, work, snapshot) = saved(&lab, 10).await;
-    write(&work.join("lib/.nbwsignore"), "#".repeat(1 << 20) + "\nprecious\n");
+    write(
+        &work.join("lib/.nbwsignore"),
+        "#".repeat(1 << 20) + "\nprecious\n",
+    );
     write(&work.join("lib/precious"), "would be ignored");
     write(&work.join("outside"), "extra");
     let report = restore_with(&ws, &work, of(&snapshot)).await;
-    assert!(work.join("lib/precious").exists(), "its rules are unknown: {report:?}");
+    assert!(
+        work.join("lib/precious").exists(),
+        "its rules are unknown: {report:?}"
+    );
     assert!(!work.join("outside").exists());
-    assert!(report.warnings.iter().any(|w| w.contains(".nbwsignore")), "{report:?}");
+    assert!(
+        report.warnings.iter().any(|w| w.contains(".nbwsignore")),
+        "{report:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,16 +373,25 @@ async fn a_mount_and_all_below_it_survive() {
         assert!(!report.complete, "what the mount hides was not restored");
         assert!(skip_reason(&report, "m/a").is_some(), "{report:?}");
         for path in ["m/a", "m/extra", "extra/n/file"] {
-            assert_eq!(fs::read(work.join(path)).unwrap(), b"on the mount", "{path}");
+            assert_eq!(
+                fs::read(work.join(path)).unwrap(),
+                b"on the mount",
+                "{path}"
+            );
         }
         assert_eq!(fs::read(work.join("file")).unwrap(), b"file");
         assert_eq!(fs::read(work.join("other")).unwrap(), b"other");
         assert!(!work.join("extra/gone").exists());
-        assert!(!work.join("m/sub").exists(), "nothing is written on a mount");
+        assert!(
+            !work.join("m/sub").exists(),
+            "nothing is written on a mount"
+        );
     }
     // A part of the snapshot is not there, so it takes a word to go on from here; what the mount hides is kept then.
     write(&work.join("file"), "next");
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState);
     let options = SaveOptions {
         take_over: true,
@@ -334,7 +414,15 @@ async fn a_mount_and_all_below_it_survive() {
 
 // --- kinds ---------------------------------------------------------------------------------------------------------------
 
-const KINDS: [&str; 7] = ["none", "file", "empty-file", "symlink", "empty-directory", "directory", "deep"];
+const KINDS: [&str; 7] = [
+    "none",
+    "file",
+    "empty-file",
+    "symlink",
+    "empty-directory",
+    "directory",
+    "deep",
+];
 
 fn make_kind(path: &Path, kind: &str, turn: u64) {
     match kind {
@@ -385,11 +473,22 @@ async fn every_kind_gives_way_to_every_other() {
         assert_alike(&expected, &tree(target));
         assert!(leftovers(target).is_empty());
         let kept = restore_with(ws, target, of(&first.snapshot)).await;
-        assert_eq!((kept.files_written, kept.bytes_downloaded > 500_000), (0, false), "{kept:?}");
+        assert_eq!(
+            (kept.files_written, kept.bytes_downloaded > 500_000),
+            (0, false),
+            "{kept:?}"
+        );
         assert!(kept.rescue.is_none());
     }
     let foreign = lab.path("foreign");
-    assert!(Command::new("cp").arg("-a").args([&after, &foreign]).status().unwrap().success());
+    assert!(
+        Command::new("cp")
+            .arg("-a")
+            .args([&after, &foreign])
+            .status()
+            .unwrap()
+            .success()
+    );
     let options = RestoreOptions {
         delete: Delete::Yes,
         ..of(&first.snapshot)
@@ -420,13 +519,30 @@ async fn without_leave_to_delete_extra_paths_stand_in_the_way() {
     fs::create_dir(foreign.join("b")).unwrap();
     let other = lab.open_as("other").await;
     let report = restore_with(&other, &foreign, deleting(Delete::No)).await;
-    assert_eq!(fs::read(foreign.join("a/mine")).unwrap(), b"mine", "an extra path was removed");
+    assert_eq!(
+        fs::read(foreign.join("a/mine")).unwrap(),
+        b"mine",
+        "an extra path was removed"
+    );
     assert_eq!(fs::read(foreign.join("a/deep/mine")).unwrap(), b"mine");
-    assert!(!report.complete && skip_reason(&report, "a").is_some(), "{report:?}");
-    assert_eq!(fs::read(foreign.join("b")).unwrap(), b"wanted", "an empty directory is no loss");
+    assert!(
+        !report.complete && skip_reason(&report, "a").is_some(),
+        "{report:?}"
+    );
+    assert_eq!(
+        fs::read(foreign.join("b")).unwrap(),
+        b"wanted",
+        "an empty directory is no loss"
+    );
     assert_eq!(fs::read(foreign.join("c")).unwrap(), b"wanted");
-    let error = try_save(&other, &foreign, SaveOptions::default()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidState, "an incomplete restore proves nothing");
+    let error = try_save(&other, &foreign, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::InvalidState,
+        "an incomplete restore proves nothing"
+    );
     let report = restore_with(&other, &foreign, deleting(Delete::Yes)).await;
     assert!(report.complete);
     assert_same(&work, &foreign);
@@ -437,40 +553,72 @@ async fn local_changes_of_metadata_and_links_are_undone() {
     let lab = Lab::new();
     let (ws, work, snapshot) = saved(&lab, 10).await;
     let has_xattrs = set_xattr(&work.join("big.bin"), "user.probe", b"1").is_ok();
-    let snapshot = if has_xattrs { save(&ws, &work).await.snapshot } else { snapshot };
+    let snapshot = if has_xattrs {
+        save(&ws, &work).await.snapshot
+    } else {
+        snapshot
+    };
     let expected = tree(&work);
     let changes: Vec<(&str, Box<dyn Fn()>)> = vec![
         ("mode", Box::new(|| set_mode(&work.join("nb.ipynb"), 0o600))),
         ("mtime", Box::new(|| set_mtime(&work.join("big.bin"), 5, 6))),
-        ("mode of a directory", Box::new(|| set_mode(&work.join("lib"), 0o700))),
-        ("a link less", Box::new(|| fs::remove_file(work.join("lib/again.ipynb")).unwrap())),
-        ("a link more", Box::new(|| fs::hard_link(work.join("big.bin"), work.join("more")).unwrap())),
-        ("a link broken up", Box::new(|| {
-            let bytes = fs::read(work.join("nb.ipynb")).unwrap();
-            fs::remove_file(work.join("nb.ipynb")).unwrap();
-            write(&work.join("nb.ipynb"), bytes);
-        })),
-        ("a symlink elsewhere", Box::new(|| {
-            fs::remove_file(work.join("lib/link")).unwrap();
-            symlink("elsewhere", work.join("lib/link")).unwrap();
-        })),
-        ("content behind its times", Box::new(|| {
-            let stat = fs::metadata(work.join("lib/pkg1/m1.py")).unwrap();
-            let size = stat.len() as usize;
-            fs::write(work.join("lib/pkg1/m1.py"), noise(3, size)).unwrap();
-            set_mtime(&work.join("lib/pkg1/m1.py"), stat.mtime(), stat.mtime_nsec() as u32);
-        })),
-        ("an attribute more", Box::new(|| {
-            if has_xattrs {
-                set_xattr(&work.join("nb.ipynb"), "user.more", b"more").unwrap();
-                set_xattr(&work.join("lib"), "user.more", b"more").unwrap();
-            }
-        })),
-        ("an attribute less", Box::new(|| {
-            if has_xattrs {
-                rustix::fs::removexattr(work.join("big.bin"), "user.probe").unwrap();
-            }
-        })),
+        (
+            "mode of a directory",
+            Box::new(|| set_mode(&work.join("lib"), 0o700)),
+        ),
+        (
+            "a link less",
+            Box::new(|| fs::remove_file(work.join("lib/again.ipynb")).unwrap()),
+        ),
+        (
+            "a link more",
+            Box::new(|| fs::hard_link(work.join("big.bin"), work.join("more")).unwrap()),
+        ),
+        (
+            "a link broken up",
+            Box::new(|| {
+                let bytes = fs::read(work.join("nb.ipynb")).unwrap();
+                fs::remove_file(work.join("nb.ipynb")).unwrap();
+                write(&work.join("nb.ipynb"), bytes);
+            }),
+        ),
+        (
+            "a symlink elsewhere",
+            Box::new(|| {
+                fs::remove_file(work.join("lib/link")).unwrap();
+                symlink("elsewhere", work.join("lib/link")).unwrap();
+            }),
+        ),
+        (
+            "content behind its times",
+            Box::new(|| {
+                let stat = fs::metadata(work.join("lib/pkg1/m1.py")).unwrap();
+                let size = stat.len() as usize;
+                fs::write(work.join("lib/pkg1/m1.py"), noise(3, size)).unwrap();
+                set_mtime(
+                    &work.join("lib/pkg1/m1.py"),
+                    stat.mtime(),
+                    stat.mtime_nsec() as u32,
+                );
+            }),
+        ),
+        (
+            "an attribute more",
+            Box::new(|| {
+                if has_xattrs {
+                    set_xattr(&work.join("nb.ipynb"), "user.more", b"more").unwrap();
+                    set_xattr(&work.join("lib"), "user.more", b"more").unwrap();
+                }
+            }),
+        ),
+        (
+            "an attribute less",
+            Box::new(|| {
+                if has_xattrs {
+                    rustix::fs::removexattr(work.join("big.bin"), "user.probe").unwrap();
+                }
+            }),
+        ),
     ];
     for (what, change) in &changes {
         change();
@@ -478,11 +626,20 @@ async fn local_changes_of_metadata_and_links_are_undone() {
         assert!(restored.complete, "{what}: {restored:?}");
         let found = tree(&work);
         for (path, node) in &expected {
-            assert_eq!(format!("{node:?}"), format!("{:?}", found[path]), "{what}: {}", String::from_utf8_lossy(path));
+            assert_eq!(
+                format!("{node:?}"),
+                format!("{:?}", found[path]),
+                "{what}: {}",
+                String::from_utf8_lossy(path)
+            );
         }
         assert_alike(&expected, &found);
         let after = save(&ws, &work).await;
-        assert_eq!((after.snapshot == snapshot, after.files_opened), (true, 0), "after {what}: {after:?}");
+        assert_eq!(
+            (after.snapshot == snapshot, after.files_opened),
+            (true, 0),
+            "after {what}: {after:?}"
+        );
     }
 }
 
@@ -511,11 +668,22 @@ async fn a_part_changes_nothing_outside_and_proves_nothing() {
     let after = tree(&work);
     for (path, node) in &before {
         if !path.starts_with(b"lib/pkg1") {
-            assert_eq!(after.get(path), Some(node), "{}", String::from_utf8_lossy(path));
+            assert_eq!(
+                after.get(path),
+                Some(node),
+                "{}",
+                String::from_utf8_lossy(path)
+            );
         }
     }
-    let within: Vec<_> = original.iter().filter(|(p, _)| p.starts_with(b"lib/pkg1")).collect();
-    let found: Vec<_> = after.iter().filter(|(p, _)| p.starts_with(b"lib/pkg1")).collect();
+    let within: Vec<_> = original
+        .iter()
+        .filter(|(p, _)| p.starts_with(b"lib/pkg1"))
+        .collect();
+    let found: Vec<_> = after
+        .iter()
+        .filter(|(p, _)| p.starts_with(b"lib/pkg1"))
+        .collect();
     assert_eq!(within, found);
     assert!(leftovers(&work).is_empty());
     // The proof is what it was: the target holds the head and changes of it.
@@ -523,7 +691,10 @@ async fn a_part_changes_nothing_outside_and_proves_nothing() {
     assert!(report.complete, "{report:?}");
     assert_ne!(report.snapshot, snapshot);
     lab.assert_holds(&report.snapshot, &work).await;
-    assert_eq!(save(&lab.open().await, &work).await.snapshot, report.snapshot);
+    assert_eq!(
+        save(&lab.open().await, &work).await.snapshot,
+        report.snapshot
+    );
     // A single file, twice; a file that is gone; a path that is not in the snapshot; everything.
     for _ in 0..2 {
         let report = restore_with(&ws, &work, keep(only(&["big.bin", "nb.ipynb"]))).await;
@@ -531,12 +702,16 @@ async fn a_part_changes_nothing_outside_and_proves_nothing() {
         assert_eq!(fs::read(work.join("nb.ipynb")).unwrap(), noise(2, 5_000));
     }
     let before = tree(&work);
-    let error = try_restore(&ws, &work, keep(only(&["nb.ipynb", "no/such"]))).await.unwrap_err();
+    let error = try_restore(&ws, &work, keep(only(&["nb.ipynb", "no/such"])))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("no/such"));
     assert_alike(&before, &tree(&work));
     for bad in ["/etc", "../x", "lib//x", "lib/..", "."] {
-        let error = try_restore(&ws, &work, keep(only(&[bad]))).await.unwrap_err();
+        let error = try_restore(&ws, &work, keep(only(&[bad])))
+            .await
+            .unwrap_err();
         let kinds = [ErrorKind::InvalidInput, ErrorKind::NotFound];
         assert!(kinds.contains(&error.kind()), "{bad}: {error:?}");
     }
@@ -553,12 +728,21 @@ async fn a_part_in_other_places() {
     let report = restore_with(&other, &target, only(&["lib/again.ipynb", "lib/pkg3"])).await;
     assert!(report.complete, "{report:?}");
     let (found, expected) = (tree(&target), tree(&work));
-    assert_eq!(found[&b"lib/again.ipynb"[..]].content, expected[&b"lib/again.ipynb"[..]].content);
+    assert_eq!(
+        found[&b"lib/again.ipynb"[..]].content,
+        expected[&b"lib/again.ipynb"[..]].content
+    );
     assert_eq!(found[&b"lib/again.ipynb"[..]].leader, None);
     assert_eq!(found[&b"lib"[..]].mode, expected[&b"lib"[..]].mode);
-    assert!(found.keys().all(|p| p == b"lib" || p == b"lib/again.ipynb" || p.starts_with(b"lib/pkg3")));
+    assert!(
+        found
+            .keys()
+            .all(|p| p == b"lib" || p == b"lib/again.ipynb" || p.starts_with(b"lib/pkg3"))
+    );
     // It is no proof: a save of it is a rescue.
-    let error = try_save(&other, &target, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&other, &target, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState);
     assert_eq!(head(&ws).await.0, snapshot);
     // A foreign directory is asked about only where something would go.
@@ -569,7 +753,9 @@ async fn a_part_in_other_places() {
     assert!(report.complete);
     assert!(foreign.join("mine").exists() && foreign.join("nb.ipynb").exists());
     write(&foreign.join("nb.ipynb"), "edited");
-    let error = try_restore(&third, &foreign, only(&["nb.ipynb"])).await.unwrap_err();
+    let error = try_restore(&third, &foreign, only(&["nb.ipynb"]))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     // A parent that is no directory is outside of what was asked for.
     for kind in ["file", "symlink"] {
@@ -596,7 +782,9 @@ async fn a_part_in_other_places() {
     cancel_restore(&third, &half).await;
     let report = restore_with(&third, &half, only(&["nb.ipynb"])).await;
     assert!(report.complete);
-    let error = try_save(&third, &half, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&third, &half, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState, "{error:?}");
     let report = restore(&third, &half).await;
     assert!(report.complete);
@@ -630,9 +818,15 @@ async fn unsaved_work_becomes_a_rescue_first() {
     write(&work.join("second"), "second");
     let second = save(&ws, &work).await;
     let report = restore_with(&ws, &work, of(&snapshot)).await;
-    assert!(report.rescue.is_none() && !work.join("second").exists(), "{report:?}");
+    assert!(
+        report.rescue.is_none() && !work.join("second").exists(),
+        "{report:?}"
+    );
     let report = restore_with(&ws, &work, of("latest")).await;
-    assert!(report.rescue.is_none() && work.join("second").exists(), "{report:?}");
+    assert!(
+        report.rescue.is_none() && work.join("second").exists(),
+        "{report:?}"
+    );
     assert!(ws.rescues().await.unwrap().is_empty());
     assert_eq!(head(&ws).await, (second.snapshot.clone(), 2));
     // New, changed and removed files; the head stays.
@@ -669,7 +863,11 @@ async fn unsaved_work_becomes_a_rescue_first() {
     let error = try_restore(&ws, &work, of("latest~9")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(fs::read(work.join("nb.ipynb")).unwrap(), b"again");
-    assert_eq!(ws.rescues().await.unwrap().len(), 1, "a restore that can't begin saves nothing");
+    assert_eq!(
+        ws.rescues().await.unwrap().len(),
+        1,
+        "a restore that can't begin saves nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -703,7 +901,9 @@ async fn an_older_snapshot_restored_and_saved_is_the_head() {
     }
     // The first machine is behind now.
     write(&work.join("turn"), "late");
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
 }
 
@@ -716,8 +916,14 @@ async fn a_half_restored_target_is_never_the_head_and_is_resumed() {
     let target = lab.path("t");
     let other = lab.open_as("other").await;
     cancel_restore(&other, &target).await;
-    for ws in [&other, &lab.open_as("other").await, &lab.open_as("stranger").await] {
-        let error = try_save(ws, &target, SaveOptions::default()).await.unwrap_err();
+    for ws in [
+        &other,
+        &lab.open_as("other").await,
+        &lab.open_as("stranger").await,
+    ] {
+        let error = try_save(ws, &target, SaveOptions::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidState, "{error:?}");
         assert_eq!(head(ws).await, (snapshot.clone(), 1));
     }
@@ -774,7 +980,9 @@ async fn a_restore_in_place_that_breaks_off_is_resumed() {
     assert!(error.to_string().contains("lib/pkg5/m5.py"), "{error}");
     drop(guard);
     // Half of it is the old snapshot: it must not become the head.
-    let error = try_save(&ws, &work, SaveOptions::default()).await.unwrap_err();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidState, "{error:?}");
     assert!(error.rescue().is_some());
     assert_eq!(head(&ws).await, (second.snapshot.clone(), 2));
@@ -813,14 +1021,19 @@ async fn a_restore_cancelled_at_any_moment_is_typed_and_repeatable() {
             let outcome = other.restore(&target, of(&big.snapshot), None, token).await;
             timer.join().unwrap();
             if let Err(error) = outcome {
-                assert_eq!(error.kind(), ErrorKind::Cancelled, "{micros}: {error:?}");
+                // While the rescue's record was on its way, nobody knows whether it landed; the next restore finds out.
+                let kinds = [ErrorKind::Cancelled, ErrorKind::CommitUnknown];
+                assert!(kinds.contains(&error.kind()), "{micros}: {error:?}");
                 cancelled += 1;
             }
             let report = restore_with(&other, &target, of(&big.snapshot)).await;
             assert!(report.complete, "{micros} {in_place}: {report:?}");
             assert_alike(&expected, &tree(&target));
             let after = save(&other, &target).await;
-            assert_eq!((after.snapshot.as_str(), after.files_opened), (big.snapshot.as_str(), 0));
+            assert_eq!(
+                (after.snapshot.as_str(), after.files_opened),
+                (big.snapshot.as_str(), 0)
+            );
             fs::remove_dir_all(&target).unwrap();
         }
     }
@@ -853,7 +1066,10 @@ impl Small {
         symlink("changes", work.join("link")).unwrap();
         let smaller = save(&ws, &work).await.snapshot;
         for i in 0..40u64 {
-            write(&work.join(format!("new{}/deep{}/f{i}", i % 5, i % 3)), noise(100 + i, 20_000));
+            write(
+                &work.join(format!("new{}/deep{}/f{i}", i % 5, i % 3)),
+                noise(100 + i, 20_000),
+            );
         }
         write(&work.join("changes"), noise(51, 1_200_000));
         write(&work.join("d1/f1"), noise(52, 9_000));
@@ -896,7 +1112,11 @@ impl Small {
         assert_eq!(error.os_error(), Some(28), "{limit}: {error:?}");
         assert_alike(&before, &tree(&self.work));
         self.mount.remount("size=64m,nr_inodes=10000");
-        assert!(leftovers(&self.work).is_empty(), "{limit}: {:?}", leftovers(&self.work));
+        assert!(
+            leftovers(&self.work).is_empty(),
+            "{limit}: {:?}",
+            leftovers(&self.work)
+        );
         false
     }
 
@@ -935,7 +1155,10 @@ async fn a_disk_without_inodes_leaves_the_old_tree_untouched() {
     };
     let (_, inodes) = small.used();
     let (mut failed, mut extra) = (0, 0);
-    while !small.attempt(&format!("nr_inodes={}", inodes + extra)).await {
+    while !small
+        .attempt(&format!("nr_inodes={}", inodes + extra))
+        .await
+    {
         failed += 1;
         // One by one at first, where names, links and directories are made, and where it nearly fits.
         extra += if (8..60).contains(&extra) { 7 } else { 1 };
@@ -971,15 +1194,26 @@ async fn a_new_target_without_room_is_finished_later() {
     let lab = Lab::new();
     let (_, work, snapshot) = saved(&lab, 50).await;
     let other = lab.open_as("other").await;
-    for (n, limit) in ["size=200k", "size=500k", "nr_inodes=3", "nr_inodes=30"].into_iter().enumerate() {
+    for (n, limit) in ["size=200k", "size=500k", "nr_inodes=3", "nr_inodes=30"]
+        .into_iter()
+        .enumerate()
+    {
         let target = lab.path(&format!("t{n}"));
         let Some(mount) = Mount::tmpfs(&target, limit) else {
             return;
         };
-        let error = try_restore(&other, &target, RestoreOptions::default()).await.unwrap_err();
-        assert_eq!((error.kind(), error.os_error()), (ErrorKind::LocalIo, Some(28)), "{limit}: {error:?}");
+        let error = try_restore(&other, &target, RestoreOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.os_error()),
+            (ErrorKind::LocalIo, Some(28)),
+            "{limit}: {error:?}"
+        );
         mount.remount("size=64m,nr_inodes=10000");
-        let error = try_save(&other, &target, SaveOptions::default()).await.unwrap_err();
+        let error = try_save(&other, &target, SaveOptions::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidState, "{limit}: {error:?}");
         let report = restore(&other, &target).await;
         assert!(report.complete && report.rescue.is_none(), "{report:?}");
@@ -1011,11 +1245,20 @@ async fn closed_directories_child() {
         write(&work.join(path), path);
     }
     let close = || {
-        for (path, mode) in [("mod/a/one.go", 0o444), ("mod/a", 0o555), ("mod/b", 0o555), ("mod", 0o555)] {
+        for (path, mode) in [
+            ("mod/a/one.go", 0o444),
+            ("mod/a", 0o555),
+            ("mod/b", 0o555),
+            ("mod", 0o555),
+        ] {
             set_mode(&work.join(path), mode);
         }
     };
-    let open = || ["mod", "mod/a", "mod/b"].iter().for_each(|p| set_mode(&work.join(p), 0o755));
+    let open = || {
+        ["mod", "mod/a", "mod/b"]
+            .iter()
+            .for_each(|p| set_mode(&work.join(p), 0o755))
+    };
     close();
     let ws = lab.open().await;
     let first = save(&ws, &work).await;
@@ -1043,7 +1286,9 @@ async fn closed_directories_child() {
     assert!(report.complete, "{report:?}");
     assert_alike(&expected, &tree(&work));
     for dir in [&work, &copy] {
-        ["mod", "mod/a", "mod/b"].iter().for_each(|p| set_mode(&dir.join(p), 0o755));
+        ["mod", "mod/a", "mod/b"]
+            .iter()
+            .for_each(|p| set_mode(&dir.join(p), 0o755));
     }
 }
 
@@ -1059,7 +1304,10 @@ async fn verify_finds_a_file_that_was_changed_behind_its_back() {
     for round in 0..10 {
         let other = lab.open_as(&format!("s{round}")).await;
         let target = lab.path(&format!("t{round}"));
-        let (path, done) = (target.join("lib/pkg0/m0.py"), target.join(".nbws-restoring"));
+        let (path, done) = (
+            target.join("lib/pkg0/m0.py"),
+            target.join(".nbws-restoring"),
+        );
         // The first small file to be there is changed while large ones are written.
         let spoiler = std::thread::spawn(move || {
             let end = Instant::now() + Duration::from_secs(20);
@@ -1079,8 +1327,13 @@ async fn verify_finds_a_file_that_was_changed_behind_its_back() {
         assert!(spoiler.join().unwrap());
         let is_spoiled = fs::read(target.join("lib/pkg0/m0.py")).unwrap() == b"y = 1\n";
         if !report.complete {
-            assert!(is_spoiled && skip_reason(&report, "lib/pkg0/m0.py").is_some(), "{report:?}");
-            let error = try_save(&other, &target, SaveOptions::default()).await.unwrap_err();
+            assert!(
+                is_spoiled && skip_reason(&report, "lib/pkg0/m0.py").is_some(),
+                "{report:?}"
+            );
+            let error = try_save(&other, &target, SaveOptions::default())
+                .await
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidState);
             let report = restore(&other, &target).await;
             assert!(report.complete);
@@ -1129,7 +1382,11 @@ async fn links_in_the_target_lead_nowhere() {
     }
     // A marker that is a link is not written through.
     let target = lab.fresh("t");
-    symlink(outside.join("made-by-restore"), target.join(".nbws-restoring")).unwrap();
+    symlink(
+        outside.join("made-by-restore"),
+        target.join(".nbws-restoring"),
+    )
+    .unwrap();
     let _ = try_restore(&other, &target, RestoreOptions::default()).await;
     assert_alike(&before, &tree(&outside));
 }
@@ -1196,7 +1453,10 @@ async fn directories_swapped_for_links_under_a_restore_lead_nowhere() {
         match try_restore(&ws, &work, options).await {
             Ok(_) => done += 1,
             Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::LocalIo | ErrorKind::AlreadyExists), "{error:?}");
+                assert!(
+                    matches!(error.kind(), ErrorKind::LocalIo | ErrorKind::AlreadyExists),
+                    "{error:?}"
+                );
                 refused += 1;
             }
         }
@@ -1209,7 +1469,16 @@ async fn directories_swapped_for_links_under_a_restore_lead_nowhere() {
     if work.join("a").is_symlink() {
         fs::remove_file(work.join("a")).unwrap();
     }
-    let report = restore_with(&ws, &work, RestoreOptions { delete: Delete::Yes, discard_changes: true, ..of(&first.snapshot) }).await;
+    let report = restore_with(
+        &ws,
+        &work,
+        RestoreOptions {
+            delete: Delete::Yes,
+            discard_changes: true,
+            ..of(&first.snapshot)
+        },
+    )
+    .await;
     assert!(report.complete, "{report:?}");
     lab.assert_holds(&first.snapshot, &work).await;
 }

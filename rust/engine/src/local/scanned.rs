@@ -1,10 +1,10 @@
 //! What a walk found, compactly: 64 bytes and the path for each entry, in order of full path bytes.
 
-use super::{SkipReason, Skipped};
-use nbws_core::path;
 use super::Timestamp;
 use super::meta::{FileKind, Stat};
 use super::scan::RuleProblem;
+use super::{SkipReason, Skipped};
+use nbws_core::path;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 

@@ -6,7 +6,6 @@ use super::write::{STAGING, Writing, destination};
 use crate::local::Root;
 use crate::local::{FileKind, Metadata, Stat};
 use crate::report::Skipped;
-use crate::workspace::Access;
 use nbws_core::diff::StatKey;
 use nbws_core::{ErrorKind, Result, path};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -37,7 +36,6 @@ pub(crate) fn metadata_of(wanted: &Wanted, number: u32, numeric_ids: bool) -> Me
 
 /// What finishing needs to know.
 pub(crate) struct Finish<'a> {
-    pub(crate) access: &'a Access,
     pub(crate) root: &'a Root,
     pub(crate) plan: &'a mut RestorePlan,
     pub(crate) is_staged: bool,
@@ -105,7 +103,12 @@ impl Finish<'_> {
         let written = (0..wanted.items.len() as u32)
             .filter(|n| wanted.items[*n as usize].action == Action::Write)
             .map(|n| wanted.path(n));
-        let removed = self.plan.extra.iter().filter(|_| self.deletes).map(Vec::as_slice);
+        let removed = self
+            .plan
+            .extra
+            .iter()
+            .filter(|_| self.deletes)
+            .map(Vec::as_slice);
         let parents: BTreeSet<&[u8]> = written.chain(removed).filter_map(path::parent).collect();
         let mut opened = Vec::new();
         for parent in parents {

@@ -21,10 +21,10 @@ use crate::save::{Intent, blocking, lock, run};
 use crate::session::Target;
 use crate::workspace::Access;
 use finish::{Finish, make_directories};
+use nbws_core::Result;
 use nbws_core::filter::Rules;
 use nbws_core::index::Index;
 use nbws_core::plan::restore::{Need, RangeLimits, plan_fetches};
-use nbws_core::Result;
 use plan::{Inputs, RestorePlan, count_written, plan};
 use proof::{begin, end, give_up_proof, may_delete};
 use source::{Source, check_source, load_source};
@@ -134,7 +134,7 @@ fn apply(
     let (written, skipped) = prepared?;
     report.bytes_written = written.bytes_written;
     report.warnings.extend(unapplied(&plan, &written.unapplied));
-    let mut finish = finish(access, &target.root, &mut plan, mode);
+    let mut finish = finish(&target.root, &mut plan, mode);
     finish.skipped = skipped;
     finish.put_in_place()?;
     report.files_removed = finish.removed;
@@ -176,7 +176,7 @@ fn prepare(
     (mode, runtime): (Mode, &tokio::runtime::Handle),
 ) -> Result<(Written, Vec<Skipped>)> {
     let mut written = write(access, target, &source.index, plan, mode, runtime)?;
-    let mut finish = finish(access, &target.root, plan, mode);
+    let mut finish = finish(&target.root, plan, mode);
     finish.complete_files(std::mem::take(&mut written.failed))?;
     let skipped = finish.skipped;
     if mode.is_staged {
@@ -188,14 +188,8 @@ fn prepare(
     Ok((written, skipped))
 }
 
-fn finish<'a>(
-    access: &'a Access,
-    root: &'a Root,
-    plan: &'a mut RestorePlan,
-    mode: Mode,
-) -> Finish<'a> {
+fn finish<'a>(root: &'a Root, plan: &'a mut RestorePlan, mode: Mode) -> Finish<'a> {
     Finish {
-        access,
         root,
         plan,
         is_staged: mode.is_staged,
