@@ -4,7 +4,7 @@ use super::plan::{RestorePlan, key_of};
 use super::wanted::{Action, Wanted, WantedKind};
 use super::write::{STAGING, Writing, destination};
 use crate::local::Root;
-use crate::local::{FileKind, Metadata};
+use crate::local::{FileKind, Metadata, Stat};
 use crate::report::Skipped;
 use nbws_core::diff::StatKey;
 use nbws_core::{ErrorKind, Result, path};
@@ -310,28 +310,26 @@ impl Finish<'_> {
 
     /// Stat keys of everything whose ctime moved after it was written: directories, links, renamed and further-named files.
     fn restat(&mut self) {
-        let leaders: HashSet<u32> = self.plan.wanted.leaders.values().copied().collect();
-        for number in 0..self.plan.wanted.items.len() as u32 {
-            let item = self.plan.wanted.items[number as usize];
+        let wanted = &self.plan.wanted;
+        for number in 0..wanted.items.len() as u32 {
+            let item = wanted.items[number as usize];
             let moved = match (item.kind, item.action) {
                 (_, Action::Failed) => false,
-                (WantedKind::File, Action::Write) => {
-                    self.is_staged
-                        || leaders.contains(&number)
-                        || self.plan.wanted.leaders.contains_key(&number)
-                }
-                (WantedKind::File, Action::Keep) => leaders.contains(&number),
+                (WantedKind::File, Action::Write) => self.is_staged || wanted.is_linked(number),
+                (WantedKind::File, Action::Keep) => self.plan.linked.contains(&number),
                 _ => true,
             };
             if !moved {
                 continue;
             }
-            // Below a directory that its restored mode closes nothing can be looked at: the next save does not rely on it.
-            self.plan.keys[item.ordinal as usize] =
-                match self.root.stat(self.plan.wanted.path(number)) {
-                    Ok(Some(stat)) => key_of(&stat),
-                    Ok(None) | Err(_) => StatKey::UNKNOWN,
-                };
+            // Below a directory that its restored mode closes nothing can be looked at, and what somebody has changed meanwhile
+            // is not what was restored: the next save relies on neither.
+            let is_file = item.kind == WantedKind::File;
+            let is_it = |stat: &Stat| !is_file || (stat.mtime, stat.size) == (item.mtime, item.size);
+            self.plan.keys[item.ordinal as usize] = match self.root.stat(wanted.path(number)) {
+                Ok(Some(stat)) if is_it(&stat) => key_of(&stat),
+                Ok(_) | Err(_) => StatKey::UNKNOWN,
+            };
         }
     }
 }

@@ -19,7 +19,7 @@ use nbws_core::tree::{
     Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list,
 };
 use nbws_core::{Error, ErrorKind, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What will be done.
 pub(crate) struct RestorePlan {
@@ -43,6 +43,8 @@ pub(crate) struct RestorePlan {
     pub(crate) lost: Vec<(u32, Error)>,
     /// Wanted paths that a mount hides; nothing is done there.
     pub(crate) hidden: Vec<Vec<u8>>,
+    /// Kept files that have further names: a name that comes or goes moves their times.
+    pub(crate) linked: HashSet<u32>,
     /// What a person should know of the rules that were found.
     pub(crate) warnings: Vec<String>,
 }
@@ -141,6 +143,7 @@ impl<'a> Planner<'a> {
             bytes_to_write: 0,
             lost: Vec::new(),
             hidden: Vec::new(),
+            linked: HashSet::new(),
             warnings: Vec::new(),
         };
         Ok(Planner { inputs, plan })
@@ -250,16 +253,20 @@ impl<'a> Planner<'a> {
             self.plan.differing += 1;
             return Ok((Action::Write, known.filter(|_| stat.kind == FileKind::File)));
         }
-        let same_metadata = stat.mode == self.mode_of(entry)
+        // A symbolic link has no mode and no attributes.
+        let is_link = matches!(entry.body, Body::Symlink { .. });
+        let same_metadata = (is_link || stat.mode == self.mode_of(entry))
             && stat.mtime == entry.mtime
             && match &known {
                 Some(base) => base.xattrs == entry.xattrs,
                 None => self.has_xattrs(entry),
             }
             && (!self.inputs.numeric_ids || (stat.uid, stat.gid) == (entry.uid, entry.gid));
-        let same_metadata = same_metadata || entry_is_link(entry) && stat.mtime == entry.mtime;
         if same_metadata {
             self.plan.keys[ordinal as usize] = key_of(&stat);
+            if stat.kind == FileKind::File && stat.nlink > 1 {
+                self.plan.linked.insert(self.plan.wanted.items.len() as u32);
+            }
             return Ok((Action::Keep, None));
         }
         // Times of directories move with every restore; they are put right without being called a difference.
@@ -343,10 +350,6 @@ pub(crate) fn runs_of(content: &Content, lists: &HashMap<ChunkId, Vec<u8>>) -> R
             Ok(runs)
         }
     }
-}
-
-fn entry_is_link(entry: &Entry) -> bool {
-    matches!(entry.body, Body::Symlink { .. })
 }
 
 fn offsets_of(runs: &[Run]) -> HashMap<ChunkId, u64> {

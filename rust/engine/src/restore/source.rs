@@ -50,7 +50,14 @@ pub(crate) async fn load_source(
     let index = base::index(access, target.folder.as_ref(), &index_root).await?;
     let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
     let segments = base::segments(access, &index, &root).await?;
-    let ids = list_ids(&segments)?;
+    let mut ids = list_ids(&segments)?;
+    if let Some((_, known)) = &target.tree {
+        // What the disk holds of large files need not be fetched.
+        let known = list_ids(&known.segments)?;
+        ids.extend(known.into_iter().filter(|id| index.lookup(id).is_some()));
+        ids.sort_unstable();
+        ids.dedup();
+    }
     let lists = ids
         .iter()
         .copied()

@@ -1,7 +1,7 @@
 //! Step 3 of a restore, first half: what the snapshot wants at each path, compact enough for a million entries.
 
 use nbws_core::tree::{Body, Entry, Timestamp, Xattr};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What has to happen at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +48,11 @@ pub(crate) struct Wanted {
     targets: HashMap<u32, Vec<u8>>,
     /// Leader of a hard link group, by follower.
     pub(crate) leaders: HashMap<u32, u32>,
+    /// The leaders that have followers.
+    leading: HashSet<u32>,
     by_leader_path: HashMap<Vec<u8>, u32>,
     /// Files that end in a hole or consist of one: their length must be set.
-    pub(crate) holed: std::collections::HashSet<u32>,
+    pub(crate) holed: HashSet<u32>,
 }
 
 impl Wanted {
@@ -70,7 +72,10 @@ impl Wanted {
         }
         if let Some(leader) = &entry.link {
             match self.by_leader_path.get(leader) {
-                Some(leader) => drop(self.leaders.insert(number, *leader)),
+                Some(leader) => {
+                    self.leaders.insert(number, *leader);
+                    self.leading.insert(*leader);
+                }
                 // The first wanted member leads: a partial restore may not want the group's own leader.
                 None => drop(self.by_leader_path.insert(leader.clone(), number)),
             }
@@ -101,6 +106,11 @@ impl Wanted {
 
     pub(crate) fn target(&self, number: u32) -> &[u8] {
         self.targets.get(&number).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the entry belongs to a hard link group of several.
+    pub(crate) fn is_linked(&self, number: u32) -> bool {
+        self.leaders.contains_key(&number) || self.leading.contains(&number)
     }
 
     /// What has to happen at `path`, if something is wanted there.
