@@ -33,6 +33,16 @@ pub(crate) fn purged() -> Error {
     )
 }
 
+/// In the mark of an unfinished restore: the one that finishes it may remove what it finds.
+const MAY_DELETE: &str = " may delete";
+
+fn may_delete(root: &Root) -> bool {
+    let mut text = [0; 128];
+    root.open_file(path::RESTORING)
+        .and_then(|marker| marker.read_at(0, &mut text))
+        .is_ok_and(|read| text[..read].ends_with(MAY_DELETE.as_bytes()))
+}
+
 /// A locked target directory and what is known of it.
 pub(crate) struct Target {
     pub(crate) path: PathBuf,
@@ -46,6 +56,8 @@ pub(crate) struct Target {
     pub(crate) is_open: bool,
     /// A restore into the target began and did not end.
     pub(crate) is_half_restored: bool,
+    /// That restore began in an empty directory or was allowed to remove what it found: so may the one that finishes it.
+    pub(crate) is_half_replaced: bool,
     pub(crate) notices: Vec<String>,
 }
 
@@ -71,6 +83,11 @@ impl Target {
             None
         });
         let stored = stored.filter(|s| s.repository == inner.repository());
+        // Another program may have worked here since: what this one remembers is of an older tree then.
+        let is_current = |r: &Remembered| {
+            r.is_unstored || stored.is_none() || stored.as_ref() == Some(&r.session)
+        };
+        let remembered = remembered.filter(is_current);
         let session = match (stored, &remembered) {
             (_, Some(known)) if known.is_unstored => known.session.clone(),
             (Some(session), _) => session,
@@ -82,6 +99,7 @@ impl Target {
             .as_ref()
             .is_some_and(|r| r.session.head.is_some() && session.head.is_some());
         let is_half_restored = root.stat(path::RESTORING)?.is_some();
+        let is_half_replaced = is_half_restored && may_delete(&root);
         let mut target = Target {
             path,
             root,
@@ -91,6 +109,7 @@ impl Target {
             tree: None,
             is_open,
             is_half_restored,
+            is_half_replaced,
             notices,
         };
         target.load_tree(remembered);
@@ -125,6 +144,7 @@ impl Target {
             self.notices
                 .push("the directory was replaced since it was last saved or restored".to_owned());
             self.session.proof = None;
+            self.session.base = None;
             self.tree = None;
         } else if is_known
             && !same_boot
@@ -145,6 +165,32 @@ impl Target {
                 ..(*tree).clone()
             };
             self.tree = Some((id, Arc::new(tree)));
+        }
+    }
+
+    /// Leaves the mark of an unfinished restore in the target, or nothing.
+    pub(crate) fn mark_half_restored(
+        &mut self,
+        snapshot: SnapshotId,
+        may_delete: bool,
+    ) -> Result<()> {
+        let mut text = snapshot.to_hex();
+        if may_delete {
+            text.push_str(MAY_DELETE);
+        }
+        let marker = self.root.create_file(path::RESTORING)?;
+        if let Err(error) = marker.write_at(0, text.as_bytes()) {
+            let _ = self.root.remove_file(path::RESTORING);
+            return Err(error);
+        }
+        (self.is_half_restored, self.is_half_replaced) = (true, may_delete);
+        Ok(())
+    }
+
+    /// The target was made the head as it is: whatever restore did not finish no longer matters.
+    pub(crate) fn forget_restore(&mut self) {
+        if self.is_half_restored && self.root.remove_file(path::RESTORING).is_ok() {
+            self.is_half_restored = false;
         }
     }
 

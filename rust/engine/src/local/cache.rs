@@ -41,6 +41,11 @@ pub(crate) struct Session {
     pub(crate) base: Option<SnapshotId>,
     /// All that was written to the target had reached the disk.
     pub(crate) synced: bool,
+    /// What the last save left out beside the ignore files: a restore leaves that alone.
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
+    #[serde(default)]
+    pub(crate) cachedir_tag: bool,
     /// Exact bytes of a record whose fate is not known.
     pub(crate) pending: Option<String>,
 }
@@ -58,6 +63,8 @@ impl Session {
             proof: None,
             base: None,
             synced: false,
+            exclude: Vec::new(),
+            cachedir_tag: false,
             pending: None,
         }
     }
