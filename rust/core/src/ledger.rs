@@ -89,10 +89,22 @@ impl Log {
         Ok(log)
     }
 
+    /// Folds what could be read of a damaged log, in the order of seq, gaps and all. For readers only: nobody appends or prunes by it.
+    pub fn fold_readable(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut log = Log::default();
+        records.into_iter().for_each(|record| log.take(record));
+        log
+    }
+
     /// Adds the next record; errors as in [`Log::fold`], and the log is unchanged then.
     pub fn push(&mut self, record: Record) -> Result<()> {
         self.check_continuity(&record)
             .map_err(|why| Error::corrupt(FOLD, why).at(key::log(record.seq)))?;
+        self.take(record);
+        Ok(())
+    }
+
+    fn take(&mut self, record: Record) {
         let at = self.records.len();
         match &record.body {
             Body::Claim(_) => {
@@ -137,7 +149,6 @@ impl Log {
             Body::State(_) | Body::Rescue(_) | Body::Settings(_) | Body::Repack(_) => {}
         }
         self.records.push(record);
-        Ok(())
     }
 
     /// Every record, oldest first.

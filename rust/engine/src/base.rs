@@ -1,7 +1,8 @@
 //! Step 1 of every verb: newest record, index, snapshot root, tree. Asks memory, then local state, then the store.
 
+use crate::directories::is_damage;
 use crate::local::cache::StateFolder;
-use crate::log::{LogHead, find_head};
+use crate::log::{LogHead, find_head, find_readable_head};
 use crate::session::Target;
 use crate::store::Store;
 use crate::workspace::Access;
@@ -16,6 +17,7 @@ use nbws_core::record::{Place, Record};
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::tree::{SegmentRef, decode_node};
 use nbws_core::{Error, ErrorKind, Result};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -38,7 +40,16 @@ pub(crate) async fn newest(access: &Access, known: Option<&LogHead>) -> Result<O
     .await
 }
 
+/// The newest record that can be understood, for verbs that only read; then errors about newer ones, which are damaged or from a
+/// newer program.
+pub(crate) async fn newest_readable(access: &Access) -> Result<(Option<LogHead>, Vec<Error>)> {
+    let (repository, floor) = (access.inner.repository(), access.inner.options.floor);
+    find_readable_head(&*access.store, repository, None, floor).await
+}
+
 /// The newest record as far as a save needs it: an open writer trusts what it saw last, because its append finds out.
+///
+/// `RollbackDetected` if the record that is known here is not in the store any more, or another one is in its slot.
 pub(crate) async fn newest_for_save(
     access: &Access,
     target: &mut Target,
@@ -47,11 +58,27 @@ pub(crate) async fn newest_for_save(
     if target.is_open && known.is_some() {
         return Ok(known);
     }
-    let head = newest(access, known.as_ref()).await?;
+    let seq = |head: &Option<LogHead>| head.as_ref().map(|head| head.record.seq);
+    let floor = access.inner.options.floor.max(seq(&known));
+    // The slot is read, not taken as known: a store that was put back may have gone on from there.
+    let head = find_head(&*access.store, access.inner.repository(), None, floor).await?;
     if let Some(head) = &head {
+        if seq(&known) == Some(head.record.seq) && known.as_ref() != Some(head) {
+            return Err(replaced(head));
+        }
         target.set_head(&head.bytes);
     }
     Ok(head)
+}
+
+fn replaced(head: &LogHead) -> Error {
+    Error::new(
+        ErrorKind::RollbackDetected,
+        "find newest record",
+        "another record is where one was committed: the store was put back to an older copy and went on from there. Restore \
+         what it holds with discard_changes, or save this directory elsewhere",
+    )
+    .at(nbws_core::key::log(head.record.seq))
 }
 
 /// The plain bytes of the frame at `place`, verified against its hash.
@@ -188,10 +215,13 @@ pub(crate) async fn snapshot_root(
 ) -> Result<SnapshotRoot> {
     let bytes = match frame(access, None, place, FrameKind::Chunks).await {
         Ok(bytes) => bytes.to_vec(),
-        Err(e) if e.kind() == ErrorKind::NotFound => match index {
-            Some(index) => single(chunks(access, index, &[ChunkId(place.hash.0)]).await?)?,
-            None => return Err(e),
-        },
+        Err(e) if e.kind() == ErrorKind::Corrupt => {
+            let Some(index) = index else { return Err(e) };
+            match chunks(access, index, &[ChunkId(place.hash.0)]).await {
+                Ok(found) => single(found)?,
+                Err(_) => return Err(e),
+            }
+        }
         Err(e) => return Err(e),
     };
     SnapshotRoot::decode(&bytes).map_err(|e| e.at(place.object.to_string()))
@@ -212,6 +242,20 @@ pub(crate) async fn segments(
     let refs = segment_refs(access, index, root).await?;
     let ids: Vec<ChunkId> = refs.iter().map(|r| r.id).collect();
     chunks(access, index, &ids).await
+}
+
+/// Those of these chunk lists that the store still has, for work that goes on without them; none if one of them is damaged.
+pub(crate) async fn lists_left(
+    access: &Access,
+    index: &Index,
+    mut ids: Vec<ChunkId>,
+) -> Result<HashMap<ChunkId, Vec<u8>>> {
+    ids.retain(|id| index.lookup(id).is_some());
+    match chunks(access, index, &ids).await {
+        Ok(lists) => Ok(ids.into_iter().zip(lists).collect()),
+        Err(error) if is_damage(&error) => Ok(HashMap::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The references to all segments of the tree under `root`.

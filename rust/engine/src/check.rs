@@ -2,17 +2,17 @@
 
 use crate::base::{self, chunks};
 use crate::clock::Stopwatch;
+use crate::directories::{directory, index_for_reading, is_damage};
 use crate::options::CheckOptions;
 use crate::report::{CheckReport, Damage};
-use crate::resolve::whole_log;
+use crate::resolve::readable_log;
 use crate::workspace::Access;
 use futures::stream::{self, StreamExt};
 use nbws_core::frame::{FrameDecoder, FrameKind, verify_checksum};
-use nbws_core::header::HEADER_BYTES;
 use nbws_core::id::{ChunkId, ContainerId, SnapshotId};
 use nbws_core::index::Index;
 use nbws_core::key::{self, ContainerKey};
-use nbws_core::pack::{FrameSlot, TRAILER_BYTES, Trailer, decode_directory, open_container};
+use nbws_core::pack::{FrameSlot, open_container};
 use nbws_core::record::Place;
 use nbws_core::tree::{Body, Content, SegmentReader, TreeCheck, TreeRootHasher, decode_list};
 use nbws_core::{Error, ErrorKind, Result};
@@ -66,14 +66,16 @@ pub(crate) async fn check(access: &Access, options: CheckOptions) -> Result<Chec
         ));
     }
     let watch = Stopwatch::start();
-    let newest = base::newest(access, None).await?;
-    let log = whole_log(access, newest.as_ref()).await?;
+    let (newest, unread) = base::newest_readable(access).await?;
+    let (log, gaps) = readable_log(access, newest.as_ref()).await?;
     let record = newest.as_ref().map(|h| &h.record);
-    let root = base::index_root(access, None, record).await?;
-    let index = base::index(access, None, &root).await?;
+    let (index, index_damage) = index_for_reading(access, None, record).await?;
     let mut findings = Findings::default();
+    for error in unread.iter().chain(&gaps).chain(&index_damage) {
+        findings.note(error.subject().to_owned(), error.message().to_owned());
+    }
     let mut report = CheckReport {
-        objects: log.records().len() as u64 + 1,
+        objects: (log.records().len() + unread.len() + gaps.len()) as u64 + 1,
         ..CheckReport::default()
     };
     packs(
@@ -126,10 +128,6 @@ pub(crate) async fn check(access: &Access, options: CheckOptions) -> Result<Chec
     report.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     Ok(report)
-}
-
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
 /// Every pack that the index names: is it there, whole, and what its directory says? A fraction is read in full.
@@ -186,32 +184,23 @@ async fn pack(
     let key = ContainerKey::pack(id);
     let name = key.to_string();
     let repository = access.inner.repository();
-    let Some(size) = size else {
-        return Err(Error::corrupt("check pack", "is missing").at(name));
+    let size = match size {
+        Some(size) => size,
+        // A listing may be behind.
+        None => match access.store.head(&name).await {
+            Ok(info) => info.size,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(Error::corrupt("check pack", "is missing").at(name));
+            }
+            Err(e) => return Err(e),
+        },
     };
     if is_read {
         let bytes = access.store.get(&name).await?;
         let slots = open_container(&bytes, repository, key)?;
         return Ok(damaged_chunks(&bytes, &slots));
     }
-    if size < (HEADER_BYTES + TRAILER_BYTES) as u64 {
-        return Err(Error::corrupt("check pack", "is too short").at(name));
-    }
-    let header = access
-        .store
-        .get_range(&name, 0..HEADER_BYTES as u64)
-        .await?;
-    nbws_core::header::Header::expect(&header, repository, key)?;
-    let trailer_at = size - TRAILER_BYTES as u64;
-    let trailer = Trailer::decode(&access.store.get_range(&name, trailer_at..size).await?)?;
-    let Some(directory_at) = trailer_at.checked_sub(u64::from(trailer.directory_len)) else {
-        return Err(Error::corrupt("check pack", "its directory is longer than the pack").at(name));
-    };
-    let directory = access
-        .store
-        .get_range(&name, directory_at..trailer_at)
-        .await?;
-    decode_directory(&header, &directory, &trailer, size)?;
+    directory(access, key, size).await?;
     Ok(HashSet::new())
 }
 

@@ -7,6 +7,7 @@ mod budget;
 pub mod cancel;
 mod check;
 pub mod clock;
+mod directories;
 mod local;
 mod log;
 pub mod options;

@@ -1,6 +1,6 @@
 //! Which snapshot a name means.
 
-use crate::log::{LogHead, read_from};
+use crate::log::{LogHead, read_each, read_from};
 use crate::workspace::Access;
 use nbws_core::ledger::Log;
 use nbws_core::record::Head;
@@ -31,6 +31,23 @@ pub(crate) async fn whole_log(access: &Access, newest: Option<&LogHead>) -> Resu
     Log::fold(records)
 }
 
+/// The whole log for readers: what can't be read of it is left out and returned as errors.
+pub(crate) async fn readable_log(
+    access: &Access,
+    newest: Option<&LogHead>,
+) -> Result<(Log, Vec<Error>)> {
+    let last = newest.map_or(0, |head| head.record.seq);
+    let (records, mut damage) =
+        read_each(&*access.store, access.inner.repository(), 1, last).await?;
+    if damage.is_empty() {
+        match Log::fold(records.iter().cloned()) {
+            Ok(log) => return Ok((log, damage)),
+            Err(error) => damage.push(error),
+        }
+    }
+    Ok((Log::fold_readable(records), damage))
+}
+
 /// Finds `name`: `latest`, `latest~N`, a full id, or a unique prefix of an id of at least 4 digits; rescues by id too.
 ///
 /// `latest` needs no request beyond the newest record. `NotFound` if nothing matches, `InvalidInput` if several do.
@@ -54,21 +71,32 @@ pub(crate) async fn resolve(
             is_head: true,
         });
     }
-    let log = whole_log(access, newest).await?;
+    let (log, mut damage) = readable_log(access, newest).await?;
     let snapshots: Vec<Head> = log
         .snapshots(None)
         .iter()
         .filter_map(|s| s.record.head)
         .collect();
     let found = if let Some(back) = name.strip_prefix("latest~") {
-        back_from_latest(&snapshots, name, back)?
+        // With records missing nobody can count.
+        if !damage.is_empty() {
+            return Err(damage.swap_remove(0));
+        }
+        back_from_latest(&snapshots, name, back)
     } else {
         let rescues = log.rescues();
         let rescues = rescues.iter().map(|r| Head {
             root: r.body.root,
             snapshot: r.body.snapshot,
         });
-        by_prefix(snapshots.iter().copied().chain(rescues), name)?
+        by_prefix(snapshots.iter().copied().chain(rescues), name)
+    };
+    let found = match found {
+        // It may be in a record that can't be read.
+        Err(e) if e.kind() == ErrorKind::NotFound && !damage.is_empty() => {
+            return Err(damage.swap_remove(0));
+        }
+        found => found?,
     };
     Ok(Resolved {
         head: found,

@@ -14,6 +14,7 @@ use crate::workspace::{Access, Inner, Remembered};
 use bytes::Bytes;
 use nbws_core::id::{SnapshotId, WriterId};
 use nbws_core::record::{Body, Record};
+use nbws_core::state::State;
 use nbws_core::{Error, ErrorKind, Result, path};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,15 @@ use std::time::Duration;
 
 /// How long a verb tries to learn the fate of a record.
 pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Nothing follows a purge.
+pub(crate) fn purged() -> Error {
+    Error::new(
+        ErrorKind::InvalidState,
+        "save",
+        "the notebook was purged; its data can't be brought back by a save",
+    )
+}
 
 /// In the mark of an unfinished restore: the one that finishes it may remove what it finds.
 const MAY_DELETE: &str = " may delete";
@@ -304,7 +314,11 @@ impl Target {
 
     /// Why the target may not become the head, if so (`docs/consistency.md`).
     pub(crate) fn unproven(&self, newest: Option<&Record>, take_over: bool) -> Option<String> {
-        let head = newest?.head?.snapshot;
+        let newest = newest?;
+        if newest.state == State::Deleting {
+            return Some("the notebook was deleted".to_owned());
+        }
+        let head = newest.head?.snapshot;
         if take_over {
             return None;
         }
@@ -322,10 +336,13 @@ impl Target {
         }
     }
 
-    /// Fails with `InvalidState` where the repository belongs to a running notebook that this writer is not part of.
+    /// Fails with `InvalidState` where the repository belongs to a running notebook that this writer is not part of, or was
+    /// purged.
     pub(crate) fn check_may_write(&self, head: Option<&Record>, take_over: bool) -> Result<()> {
-        use nbws_core::state::State;
         let Some(head) = head else { return Ok(()) };
+        if matches!(&head.body, Body::Tombstone(body) if body.purge) {
+            return Err(purged());
+        }
         let is_live = matches!(
             head.state,
             State::Starting | State::Running | State::Stopping | State::Restarting

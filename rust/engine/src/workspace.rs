@@ -81,7 +81,7 @@ impl Inner {
 impl Workspace {
     /// Opens the repository at `url`, or makes it with `options.create`.
     ///
-    /// One GET; creating adds one PUT. `NotFound` if nothing is there and `create` is not set (a typo must not look like an
+    /// One GET; creating adds one listing and one PUT. `NotFound` if nothing is there and `create` is not set (a typo must not look like an
     /// empty notebook), `Unsupported` for another format version, `InvalidInput` for a URL that can't be used.
     pub async fn open(url: &str, options: OpenOptions) -> Result<Workspace> {
         let store = crate::store::open(url, &options.store)?;
@@ -99,6 +99,7 @@ impl Workspace {
         let bytes = match retrying.get(key::FORMAT).await {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound && options.create => {
+                check_unused(&retrying, options.floor).await?;
                 create(&*store, options.numeric_ids).await?
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -202,6 +203,22 @@ impl Workspace {
     ) -> Result<CheckReport> {
         crate::check::check(&self.access(progress, cancel), options).await
     }
+}
+
+/// A repository that has lost its `format` is never taken for a place without one.
+async fn check_unused(store: &dyn Store, floor: Option<u64>) -> Result<()> {
+    let (kind, why) = match floor {
+        Some(_) => (
+            ErrorKind::RollbackDetected,
+            "is not there, yet records are known to have been committed",
+        ),
+        None if store.list(key::LOG, None).await?.is_empty() => return Ok(()),
+        None => (
+            ErrorKind::Corrupt,
+            "is missing from a repository that has a log; put it back from a copy",
+        ),
+    };
+    Err(Error::new(kind, "create repository", why).at(key::FORMAT))
 }
 
 async fn create(store: &dyn Store, numeric_ids: bool) -> Result<bytes::Bytes> {

@@ -17,7 +17,9 @@ use nbws_core::codec::{Codec, Encoder};
 use nbws_core::format::Format;
 use nbws_core::frame::{ChunkSpan, EncodedFrame, FrameEncoder, FrameKind};
 use nbws_core::header::Header;
-use nbws_core::id::{ChunkId, CommitId, ContainerId, FrameHash, RepositoryId, SnapshotId, TreeRoot, WriterId};
+use nbws_core::id::{
+    ChunkId, CommitId, ContainerId, FrameHash, RepositoryId, SnapshotId, TreeRoot, WriterId,
+};
 use nbws_core::key::{self, ContainerKey};
 use nbws_core::pack::{FrameSlot, PackBuilder};
 use nbws_core::record::{Body, Head, Place, Record, SnapshotBody, Usage};
@@ -135,7 +137,11 @@ fn encode_segment(entries: &[Raw], count: u64) -> Vec<u8> {
     put_varint(&mut out, count);
     let mut before: &[u8] = b"";
     for entry in entries {
-        let common = before.iter().zip(&entry.path).take_while(|(a, b)| a == b).count();
+        let common = before
+            .iter()
+            .zip(&entry.path)
+            .take_while(|(a, b)| a == b)
+            .count();
         let shared = entry.shared.unwrap_or(common as u64);
         put_varint(&mut out, shared);
         put_bytes(&mut out, &entry.path[common.min(shared as usize)..]);
@@ -218,14 +224,24 @@ impl RawRoot {
         put_varint(&mut out, 1_700_000_000_000);
         out.push(self.flags);
         out.extend_from_slice(&self.tree_root.0);
-        for count in [self.files, self.directories, self.bytes, self.omitted, 0o755] {
+        for count in [
+            self.files,
+            self.directories,
+            self.bytes,
+            self.omitted,
+            0o755,
+        ] {
             put_varint(&mut out, count);
         }
         for text in ["", "save", "", ""] {
             put_bytes(&mut out, text.as_bytes());
         }
         out.push(self.level);
-        put_refs(&mut out, &self.refs, self.ref_count.unwrap_or(self.refs.len() as u64));
+        put_refs(
+            &mut out,
+            &self.refs,
+            self.ref_count.unwrap_or(self.refs.len() as u64),
+        );
         out.extend_from_slice(&self.tail);
         out
     }
@@ -246,7 +262,8 @@ struct RawIndex {
 impl RawIndex {
     fn add(&mut self, slot: &FrameSlot) {
         let frame = self.frames.len() as u32;
-        self.frames.push([0, slot.offset, slot.stored_len, slot.plain_len]);
+        self.frames
+            .push([0, slot.offset, slot.stored_len, slot.plain_len]);
         let mut at = 0;
         for span in &slot.chunks {
             self.chunks.insert(span.id.0, [frame, at, span.length]);
@@ -377,7 +394,10 @@ impl Craft {
         let url = format!("memory:///hostile-{}-{number}", std::process::id());
         let store = nbws_engine::store::open(&url, &StoreOptions::default()).unwrap();
         let format = Format::new(REPOSITORY, 1, false);
-        store.put(key::FORMAT, format.encode().unwrap().into()).await.unwrap();
+        store
+            .put(key::FORMAT, format.encode().unwrap().into())
+            .await
+            .unwrap();
         let id = ContainerId {
             epoch: 1,
             random: [5; 16],
@@ -397,10 +417,16 @@ impl Craft {
                 id: ChunkId::of(bytes),
                 length: bytes.len() as u32,
             };
-            encoder.encode(FrameKind::Chunks, bytes, vec![span], 3).unwrap()
+            encoder
+                .encode(FrameKind::Chunks, bytes, vec![span], 3)
+                .unwrap()
         };
         for (n, data) in self.data.iter().enumerate() {
-            let frame = self.data_frames.get(&n).cloned().unwrap_or_else(|| chunk(data));
+            let frame = self
+                .data_frames
+                .get(&n)
+                .cloned()
+                .unwrap_or_else(|| chunk(data));
             index.add(builder.push(frame).unwrap());
         }
         let all: Vec<Raw> = self.segments.iter().flatten().cloned().collect();
@@ -445,7 +471,9 @@ impl Craft {
         let root_place = place(key, &slot, &root_bytes);
         (self.index)(&mut index);
         let part = index.encode();
-        let mut frame = encoder.encode(FrameKind::IndexPart, &part, Vec::new(), 3).unwrap();
+        let mut frame = encoder
+            .encode(FrameKind::IndexPart, &part, Vec::new(), 3)
+            .unwrap();
         (self.index_frame)(&mut frame);
         let slot = builder.push(frame).unwrap().clone();
         let mut index_root = vec![b'R', 1, 1];
@@ -457,7 +485,9 @@ impl Craft {
         index_root.extend_from_slice(&FrameHash::of(&part).0);
         put_varint(&mut index_root, index.chunks.len() as u64);
         (self.index_root)(&mut index_root);
-        let frame = encoder.encode(FrameKind::IndexRoot, &index_root, Vec::new(), 3).unwrap();
+        let frame = encoder
+            .encode(FrameKind::IndexRoot, &index_root, Vec::new(), 3)
+            .unwrap();
         let slot = builder.push(frame).unwrap().clone();
         let index_place = place(key, &slot, &index_root);
         let mut object = builder.finish().bytes;
@@ -526,12 +556,21 @@ fn record(root: &RawRoot, root_place: Place, index: Place) -> Record {
 /// A frame whose payload says something else than its header: `plain` are the bytes in it.
 fn lying_frame(kind: FrameKind, plain: &[u8], said: u32, chunks: Vec<ChunkSpan>) -> EncodedFrame {
     let mut payload = Vec::new();
-    let codec = Encoder::new().unwrap().encode(plain, 3, &mut payload).unwrap();
+    let codec = Encoder::new()
+        .unwrap()
+        .encode(plain, 3, &mut payload)
+        .unwrap();
     assert_eq!(codec, Codec::Zstd);
     frame_of(kind, codec, said, &payload, chunks)
 }
 
-fn frame_of(kind: FrameKind, codec: Codec, said: u32, payload: &[u8], chunks: Vec<ChunkSpan>) -> EncodedFrame {
+fn frame_of(
+    kind: FrameKind,
+    codec: Codec,
+    said: u32,
+    payload: &[u8],
+    chunks: Vec<ChunkSpan>,
+) -> EncodedFrame {
     let mut bytes = b"NBfr".to_vec();
     bytes.extend_from_slice(&[kind as u8, codec as u8, 0, 0]);
     bytes.extend_from_slice(&said.to_le_bytes());
@@ -591,9 +630,15 @@ fn names() -> Vec<Class> {
     let bad: Vec<(&str, Vec<u8>)> = vec![
         ("name: ..", b"..".to_vec()),
         ("name: ../ out of the target", b"../outside/made".to_vec()),
-        ("name: a/../.. out of the target", b"d/../../outside/made".to_vec()),
+        (
+            "name: a/../.. out of the target",
+            b"d/../../outside/made".to_vec(),
+        ),
         ("name: .. at the end", b"d/..".to_vec()),
-        ("name: absolute", b"/tmp/nbws-made-by-a-hostile-snapshot".to_vec()),
+        (
+            "name: absolute",
+            b"/tmp/nbws-made-by-a-hostile-snapshot".to_vec(),
+        ),
         ("name: .", b".".to_vec()),
         ("name: ./ inside", b"d/./x".to_vec()),
         ("name: double slash", b"d//x".to_vec()),
@@ -625,9 +670,12 @@ fn names() -> Vec<Class> {
             craft.add(entry);
         }));
     }
-    all.push(refused("name: a link in the place of temporary files", |craft| {
-        craft.add(symlink(".nbws-tmp-restore", b"../outside"));
-    }));
+    all.push(refused(
+        "name: a link in the place of temporary files",
+        |craft| {
+            craft.add(symlink(".nbws-tmp-restore", b"../outside"));
+        },
+    ));
     all
 }
 
@@ -661,7 +709,10 @@ fn relations() -> Vec<Class> {
             let early = craft.file("c/x", B);
             craft.add(early);
             craft.segments[0].push(dir("x"));
-            let at = craft.segments[0].iter().position(|e| e.path == b"c/x").unwrap();
+            let at = craft.segments[0]
+                .iter()
+                .position(|e| e.path == b"c/x")
+                .unwrap();
             craft.segments[0].insert(at + 1, dir("c0"));
         }),
         refused("links: no leader", |craft| {
@@ -716,7 +767,9 @@ fn entries() -> Vec<Class> {
     vec![
         refused("entry: unknown kind", |craft| craft.entry("d/b").kind = 9),
         refused("entry: unknown flag", |craft| craft.entry("d/b").flags = 64),
-        refused("entry: mode of 13 bits", |craft| craft.entry("d/b").mode = 0o10644),
+        refused("entry: mode of 13 bits", |craft| {
+            craft.entry("d/b").mode = 0o10644
+        }),
         refused("entry: a second of too many parts", |craft| {
             craft.entry("d/b").nanos = 1_000_000_000;
         }),
@@ -795,7 +848,9 @@ fn entries() -> Vec<Class> {
             put_varint(&mut entry.body, 2_000);
             put_varint(&mut entry.body, 1_001);
         }),
-        refused("entry: omitted for no known reason", |craft| craft.add(omitted("o", 5, 3))),
+        refused("entry: omitted for no known reason", |craft| {
+            craft.add(omitted("o", 5, 3))
+        }),
         refused("entry: a number that is not minimal", |craft| {
             let entry = craft.entry("d/b");
             entry.body[0..2].copy_from_slice(&[0xb8, 0x97]);
@@ -847,8 +902,12 @@ fn trees() -> Vec<Class> {
         refused("segment: another tag", |craft| {
             craft.segment_bytes = Box::new(|bytes| bytes[0] = b'N');
         }),
-        refused("segment: shares more than there is", |craft| craft.entry("d/a").shared = Some(40)),
-        refused("segment: shares less than it could", |craft| craft.entry("d/b").shared = Some(0)),
+        refused("segment: shares more than there is", |craft| {
+            craft.entry("d/a").shared = Some(40)
+        }),
+        refused("segment: shares less than it could", |craft| {
+            craft.entry("d/b").shared = Some(0)
+        }),
         refused("segment: empty", |craft| {
             craft.segment_bytes = Box::new(|bytes| *bytes = vec![b'T', 0]);
         }),
@@ -856,31 +915,55 @@ fn trees() -> Vec<Class> {
             craft.root = Box::new(|root| root.refs[0].id = ChunkId([1; 32]));
         }),
         refused("root: one more file, one less directory", |craft| {
-            craft.root = Box::new(|root| (root.files, root.directories) = (root.files + 1, root.directories - 1));
+            craft.root = Box::new(|root| {
+                (root.files, root.directories) = (root.files + 1, root.directories - 1)
+            });
         }),
-        refused("root: other bytes", |craft| craft.root = Box::new(|root| root.bytes += 1)),
+        refused("root: other bytes", |craft| {
+            craft.root = Box::new(|root| root.bytes += 1)
+        }),
         refused("root: an omitted file that is none", |craft| {
             craft.root = Box::new(|root| (root.files, root.omitted) = (root.files - 1, 1));
         }),
-        refused("root: 2^60 files", |craft| craft.root = Box::new(|root| root.files = 1 << 60)),
+        refused("root: 2^60 files", |craft| {
+            craft.root = Box::new(|root| root.files = 1 << 60)
+        }),
         refused("root: counts that overflow", |craft| {
             craft.root = Box::new(|root| (root.files, root.directories) = (u64::MAX, u64::MAX));
         }),
-        refused("root: another tree", |craft| craft.root = Box::new(|root| root.tree_root.0[0] ^= 1)),
+        refused("root: another tree", |craft| {
+            craft.root = Box::new(|root| root.tree_root.0[0] ^= 1)
+        }),
         refused("root: of another repository", |craft| {
             craft.root = Box::new(|root| root.repository = RepositoryId([8; 16]));
         }),
         refused("root: of another snapshot", |craft| {
             craft.root = Box::new(|root| root.snapshot = SnapshotId([8; 16]));
         }),
-        refused("root: unknown flags", |craft| craft.root = Box::new(|root| root.flags = 2)),
-        refused("root: unknown level", |craft| craft.root = Box::new(|root| root.level = 2)),
-        refused("root: a level that it does not need", |craft| craft.root = Box::new(|root| root.level = 1)),
-        refused("root: 2^60 references", |craft| craft.root = Box::new(|root| root.ref_count = Some(1 << 60))),
-        refused("root: more references than bytes", |craft| craft.root = Box::new(|root| root.ref_count = Some(1_024))),
-        refused("root: bytes behind its end", |craft| craft.root = Box::new(|root| root.tail.push(0))),
-        refused("root: cut off", |craft| craft.root_bytes = Box::new(|bytes| bytes.truncate(100))),
-        refused("root: a segment instead", |craft| craft.root_bytes = Box::new(|bytes| bytes[0] = b'T')),
+        refused("root: unknown flags", |craft| {
+            craft.root = Box::new(|root| root.flags = 2)
+        }),
+        refused("root: unknown level", |craft| {
+            craft.root = Box::new(|root| root.level = 2)
+        }),
+        refused("root: a level that it does not need", |craft| {
+            craft.root = Box::new(|root| root.level = 1)
+        }),
+        refused("root: 2^60 references", |craft| {
+            craft.root = Box::new(|root| root.ref_count = Some(1 << 60))
+        }),
+        refused("root: more references than bytes", |craft| {
+            craft.root = Box::new(|root| root.ref_count = Some(1_024))
+        }),
+        refused("root: bytes behind its end", |craft| {
+            craft.root = Box::new(|root| root.tail.push(0))
+        }),
+        refused("root: cut off", |craft| {
+            craft.root_bytes = Box::new(|bytes| bytes.truncate(100))
+        }),
+        refused("root: a segment instead", |craft| {
+            craft.root_bytes = Box::new(|bytes| bytes[0] = b'T')
+        }),
         refused("root: a reference with another first path", |craft| {
             craft.root = Box::new(|root| root.refs[0].first_path = b"c".to_vec());
         }),
@@ -895,13 +978,16 @@ fn trees() -> Vec<Class> {
         let entry = craft.file("z", A);
         craft.segments.push(vec![dir("m"), entry]);
     };
-    all.push(refused("root: counts moved between references", move |craft| {
-        two(craft);
-        craft.root = Box::new(|root| {
-            root.refs[0].entries += 1;
-            root.refs[1].entries -= 1;
-        });
-    }));
+    all.push(refused(
+        "root: counts moved between references",
+        move |craft| {
+            two(craft);
+            craft.root = Box::new(|root| {
+                root.refs[0].entries += 1;
+                root.refs[1].entries -= 1;
+            });
+        },
+    ));
     all.push(refused("root: references not sorted", move |craft| {
         two(craft);
         craft.root = Box::new(|root| root.refs.swap(0, 1));
@@ -915,10 +1001,13 @@ fn trees() -> Vec<Class> {
         craft.segments.push(vec![entry]);
         craft.root = Box::new(|root| root.refs[1].first_path = b"f".to_vec());
     }));
-    all.push(refused("nodes: a segment in the place of a node", move |craft| {
-        two(craft);
-        craft.root = Box::new(|root| root.level = 1);
-    }));
+    all.push(refused(
+        "nodes: a segment in the place of a node",
+        move |craft| {
+            two(craft);
+            craft.root = Box::new(|root| root.level = 1);
+        },
+    ));
     all
 }
 
@@ -933,7 +1022,12 @@ fn lists() -> Vec<Class> {
         list
     };
     let add = move |craft: &mut Craft, list: Vec<u8>, size: u64, count: u64| {
-        let entry = listed_file("large", size, count, &[(ChunkId::of(&list), list.len() as u64)]);
+        let entry = listed_file(
+            "large",
+            size,
+            count,
+            &[(ChunkId::of(&list), list.len() as u64)],
+        );
         craft.data.push(list);
         craft.add(entry);
     };
@@ -975,11 +1069,21 @@ fn lists() -> Vec<Class> {
             craft.add(listed_file("large", size, 1_200, &[(id, length)]));
         }),
         refused("list: not there", move |craft| {
-            craft.add(listed_file("large", size, 1_200, &[(ChunkId([4; 32]), 40_000)]));
+            craft.add(listed_file(
+                "large",
+                size,
+                1_200,
+                &[(ChunkId([4; 32]), 40_000)],
+            ));
         }),
         refused("list: another length", move |craft| {
             let list = encode(&runs(craft), 1_200);
-            let entry = listed_file("large", size, 1_200, &[(ChunkId::of(&list), list.len() as u64 - 1)]);
+            let entry = listed_file(
+                "large",
+                size,
+                1_200,
+                &[(ChunkId::of(&list), list.len() as u64 - 1)],
+            );
             craft.data.push(list);
             craft.add(entry);
         }),
@@ -997,26 +1101,50 @@ fn lists() -> Vec<Class> {
 /// Indexes that lead elsewhere.
 fn indexes() -> Vec<Class> {
     let part = |name, change: fn(&mut RawIndex)| {
-        refused(name, move |craft: &mut Craft| craft.index = Box::new(change))
+        refused(name, move |craft: &mut Craft| {
+            craft.index = Box::new(change)
+        })
     };
     let mut all = vec![
-        part("index: 2^32 - 1 chunks", |index| index.counts = Some([1, 5, u32::MAX])),
-        part("index: 2^32 - 1 of everything", |index| index.counts = Some([u32::MAX; 3])),
+        part("index: 2^32 - 1 chunks", |index| {
+            index.counts = Some([1, 5, u32::MAX])
+        }),
+        part("index: 2^32 - 1 of everything", |index| {
+            index.counts = Some([u32::MAX; 3])
+        }),
         part("index: bytes behind its end", |index| index.tail.push(0)),
         part("index: a frame of no pack", |index| index.frames[0][0] = 1),
-        part("index: a frame twice", |index| index.frames[1] = index.frames[0]),
-        part("index: a frame in the header", |index| index.frames[0][1] = 10),
-        part("index: a frame behind 1 GiB", |index| index.frames[4][1] = 0xffff_ff00),
-        part("index: a frame shorter than its header", |index| index.frames[0][2] = 24),
-        part("index: a frame of 4 GiB", |index| index.frames[0][3] = u32::MAX),
+        part("index: a frame twice", |index| {
+            index.frames[1] = index.frames[0]
+        }),
+        part("index: a frame in the header", |index| {
+            index.frames[0][1] = 10
+        }),
+        part("index: a frame behind 1 GiB", |index| {
+            index.frames[4][1] = 0xffff_ff00
+        }),
+        part("index: a frame shorter than its header", |index| {
+            index.frames[0][2] = 24
+        }),
+        part("index: a frame of 4 GiB", |index| {
+            index.frames[0][3] = u32::MAX
+        }),
         part("index: packs not sorted", |index| {
             let pack = index.packs[0];
             index.packs.push(pack);
         }),
-        part("index: a chunk of no frame", |index| index.chunks.values_mut().for_each(|c| c[0] = 99)),
-        part("index: a chunk behind its frame", |index| index.chunks.values_mut().for_each(|c| c[1] = 1 << 30)),
-        part("index: chunks of 2^32 - 1 bytes", |index| index.chunks.values_mut().for_each(|c| c[2] = u32::MAX)),
-        part("index: empty chunks", |index| index.chunks.values_mut().for_each(|c| c[2] = 0)),
+        part("index: a chunk of no frame", |index| {
+            index.chunks.values_mut().for_each(|c| c[0] = 99)
+        }),
+        part("index: a chunk behind its frame", |index| {
+            index.chunks.values_mut().for_each(|c| c[1] = 1 << 30)
+        }),
+        part("index: chunks of 2^32 - 1 bytes", |index| {
+            index.chunks.values_mut().for_each(|c| c[2] = u32::MAX)
+        }),
+        part("index: empty chunks", |index| {
+            index.chunks.values_mut().for_each(|c| c[2] = 0)
+        }),
         part("index: everything in one place", |index| {
             let first = *index.chunks.values().next().unwrap();
             index.chunks.values_mut().for_each(|c| *c = first);
@@ -1043,51 +1171,81 @@ fn indexes() -> Vec<Class> {
                 (0..65).for_each(|_| bytes.extend_from_slice(&part));
             });
         }),
-        refused("index: a part of another kind", |craft| craft.index_root = Box::new(|bytes| bytes[2] = 3)),
-        refused("index: cut off", |craft| craft.index_root = Box::new(|bytes| bytes.truncate(20))),
-        refused("index: a root with another tag", |craft| craft.index_root = Box::new(|bytes| bytes[0] = b'I')),
+        refused("index: a part of another kind", |craft| {
+            craft.index_root = Box::new(|bytes| bytes[2] = 3)
+        }),
+        refused("index: cut off", |craft| {
+            craft.index_root = Box::new(|bytes| bytes.truncate(20))
+        }),
+        refused("index: a root with another tag", |craft| {
+            craft.index_root = Box::new(|bytes| bytes[0] = b'I')
+        }),
     ];
     // The tree is where it should be, a file's bytes are not.
-    all.push(refused("index: a chunk longer than the tree says", |craft| {
-        let (id, _, _) = craft.run(B);
-        *craft.entry("d/b") = file_of("d/b", 2_000, &[(id, 2_000, 1)]);
-    }));
-    all.push(refused("index: a chunk shorter than the tree says", |craft| {
-        let (id, _, _) = craft.run(B);
-        *craft.entry("d/b") = file_of("d/b", 6_001, &[(id, 6_001, 1)]);
-    }));
-    all.push(class("index: a file's chunk in the place of another", Expect::Damaged("d/b"), |craft| {
-        let (a, b) = (craft.id(A), craft.id(B));
-        craft.index = Box::new(move |index| {
-            let of_a = *index.place(a);
-            let length = index.place(b)[2];
-            *index.place(b) = [index.place(b)[0], 0, length];
-            let frame = index.place(b)[0] as usize;
-            index.frames[frame][1] = index.frames[of_a[0] as usize][1] + 1;
-        });
-    }));
-    all.push(class("index: a file's chunk behind the pack", Expect::Damaged("d/b"), |craft| {
-        let b = craft.id(B);
-        craft.index = Box::new(move |index| {
-            index.frames.push([0, 500_000_000, 3_100, 3_000]);
-            let last = index.frames.len() as u32 - 1;
-            *index.place(b) = [last, 0, 3_000];
-        });
-    }));
-    all.push(class("index: a frame of 1 GiB for a file of 3 KB", Expect::Damaged("d/b"), |craft| {
-        let b = craft.id(B);
-        craft.index = Box::new(move |index| {
-            index.frames.push([0, 100_000, (1 << 30) - 100_000, 4 << 20]);
-            let last = index.frames.len() as u32 - 1;
-            *index.place(b) = [last, 0, 3_000];
-        });
-    }));
-    all.push(class("index: a file's chunk is not known", Expect::Damaged("d/b"), |craft| {
-        let b = craft.id(B);
-        craft.index = Box::new(move |index| {
-            index.chunks.remove(&b.0);
-        });
-    }));
+    all.push(refused(
+        "index: a chunk longer than the tree says",
+        |craft| {
+            let (id, _, _) = craft.run(B);
+            *craft.entry("d/b") = file_of("d/b", 2_000, &[(id, 2_000, 1)]);
+        },
+    ));
+    all.push(refused(
+        "index: a chunk shorter than the tree says",
+        |craft| {
+            let (id, _, _) = craft.run(B);
+            *craft.entry("d/b") = file_of("d/b", 6_001, &[(id, 6_001, 1)]);
+        },
+    ));
+    all.push(class(
+        "index: a file's chunk in the place of another",
+        Expect::Damaged("d/b"),
+        |craft| {
+            let (a, b) = (craft.id(A), craft.id(B));
+            craft.index = Box::new(move |index| {
+                let of_a = *index.place(a);
+                let length = index.place(b)[2];
+                *index.place(b) = [index.place(b)[0], 0, length];
+                let frame = index.place(b)[0] as usize;
+                index.frames[frame][1] = index.frames[of_a[0] as usize][1] + 1;
+            });
+        },
+    ));
+    all.push(class(
+        "index: a file's chunk behind the pack",
+        Expect::Damaged("d/b"),
+        |craft| {
+            let b = craft.id(B);
+            craft.index = Box::new(move |index| {
+                index.frames.push([0, 500_000_000, 3_100, 3_000]);
+                let last = index.frames.len() as u32 - 1;
+                *index.place(b) = [last, 0, 3_000];
+            });
+        },
+    ));
+    all.push(class(
+        "index: a frame of 1 GiB for a file of 3 KB",
+        Expect::Damaged("d/b"),
+        |craft| {
+            let b = craft.id(B);
+            craft.index = Box::new(move |index| {
+                index
+                    .frames
+                    .push([0, 100_000, (1 << 30) - 100_000, 4 << 20]);
+                let last = index.frames.len() as u32 - 1;
+                *index.place(b) = [last, 0, 3_000];
+            });
+        },
+    ));
+    all.push(class(
+        "index: a file's chunk is not known",
+        Expect::Damaged("d/b"),
+        |craft| {
+            let b = craft.id(B);
+            craft.index = Box::new(move |index| {
+                index.chunks.remove(&b.0);
+            });
+        },
+    ));
     all
 }
 
@@ -1101,50 +1259,106 @@ fn frames() -> Vec<Class> {
         }]
     };
     let mut all = vec![
-        class("frame: 300 MiB of zeros for a file of 3 KB", Expect::Damaged("d/b"), |craft| {
-            let frame = lying_frame(FrameKind::Chunks, &bomb, 3_000, of_b(craft));
-            craft.data_frames.insert(B, frame);
-        }),
-        class("frame: a byte more than it says", Expect::Damaged("d/b"), |craft| {
-            let frame = lying_frame(FrameKind::Chunks, &[7; 3_001], 3_000, of_b(craft));
-            craft.data_frames.insert(B, frame);
-        }),
-        class("frame: a byte less than it says", Expect::Damaged("d/b"), |craft| {
-            let frame = lying_frame(FrameKind::Chunks, &[7; 2_999], 3_000, of_b(craft));
-            craft.data_frames.insert(B, frame);
-        }),
-        class("frame: a content size of 2^60", Expect::Damaged("d/b"), |craft| {
-            // Magic, descriptor with an 8 byte content size and a single segment, the size, one empty last block.
-            let mut payload = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
-            payload.extend_from_slice(&(1u64 << 60).to_le_bytes());
-            payload.extend_from_slice(&[1, 0, 0]);
-            let frame = frame_of(FrameKind::Chunks, Codec::Zstd, 3_000, &payload, of_b(craft));
-            craft.data_frames.insert(B, frame);
-        }),
+        class(
+            "frame: 300 MiB of zeros for a file of 3 KB",
+            Expect::Damaged("d/b"),
+            |craft| {
+                let frame = lying_frame(FrameKind::Chunks, &bomb, 3_000, of_b(craft));
+                craft.data_frames.insert(B, frame);
+            },
+        ),
+        class(
+            "frame: a byte more than it says",
+            Expect::Damaged("d/b"),
+            |craft| {
+                let frame = lying_frame(FrameKind::Chunks, &[7; 3_001], 3_000, of_b(craft));
+                craft.data_frames.insert(B, frame);
+            },
+        ),
+        class(
+            "frame: a byte less than it says",
+            Expect::Damaged("d/b"),
+            |craft| {
+                let frame = lying_frame(FrameKind::Chunks, &[7; 2_999], 3_000, of_b(craft));
+                craft.data_frames.insert(B, frame);
+            },
+        ),
+        class(
+            "frame: a content size of 2^60",
+            Expect::Damaged("d/b"),
+            |craft| {
+                // Magic, descriptor with an 8 byte content size and a single segment, the size, one empty last block.
+                let mut payload = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+                payload.extend_from_slice(&(1u64 << 60).to_le_bytes());
+                payload.extend_from_slice(&[1, 0, 0]);
+                let frame = frame_of(FrameKind::Chunks, Codec::Zstd, 3_000, &payload, of_b(craft));
+                craft.data_frames.insert(B, frame);
+            },
+        ),
         class("frame: no zstd at all", Expect::Damaged("d/b"), |craft| {
-            let frame = frame_of(FrameKind::Chunks, Codec::Zstd, 3_000, &noise(3, 500), of_b(craft));
+            let frame = frame_of(
+                FrameKind::Chunks,
+                Codec::Zstd,
+                3_000,
+                &noise(3, 500),
+                of_b(craft),
+            );
             craft.data_frames.insert(B, frame);
         }),
-        class("frame: raw of another length", Expect::Damaged("d/b"), |craft| {
-            let frame = frame_of(FrameKind::Chunks, Codec::Raw, 3_000, &noise(3, 500), of_b(craft));
-            craft.data_frames.insert(B, frame);
-        }),
+        class(
+            "frame: raw of another length",
+            Expect::Damaged("d/b"),
+            |craft| {
+                let frame = frame_of(
+                    FrameKind::Chunks,
+                    Codec::Raw,
+                    3_000,
+                    &noise(3, 500),
+                    of_b(craft),
+                );
+                craft.data_frames.insert(B, frame);
+            },
+        ),
         class("frame: a delta", Expect::Damaged("d/b"), |craft| {
-            let mut frame = frame_of(FrameKind::Chunks, Codec::Raw, 3_000, &noise(3, 3_000), of_b(craft));
+            let mut frame = frame_of(
+                FrameKind::Chunks,
+                Codec::Raw,
+                3_000,
+                &noise(3, 3_000),
+                of_b(craft),
+            );
             frame.bytes[4] = 4;
             craft.data_frames.insert(B, frame);
         }),
         class("frame: unknown codec", Expect::Damaged("d/b"), |craft| {
-            let mut frame = frame_of(FrameKind::Chunks, Codec::Raw, 3_000, &noise(3, 3_000), of_b(craft));
+            let mut frame = frame_of(
+                FrameKind::Chunks,
+                Codec::Raw,
+                3_000,
+                &noise(3, 3_000),
+                of_b(craft),
+            );
             frame.bytes[5] = 9;
             craft.data_frames.insert(B, frame);
         }),
         class("frame: other bytes", Expect::Damaged("d/b"), |craft| {
-            let frame = frame_of(FrameKind::Chunks, Codec::Raw, 3_000, &noise(3, 3_000), of_b(craft));
+            let frame = frame_of(
+                FrameKind::Chunks,
+                Codec::Raw,
+                3_000,
+                &noise(3, 3_000),
+                of_b(craft),
+            );
             craft.data_frames.insert(B, frame);
         }),
         class("frame: 2^32 - 1 bytes", Expect::Damaged("d/b"), |craft| {
-            let mut frame = frame_of(FrameKind::Chunks, Codec::Raw, 3_000, &noise(3, 3_000), of_b(craft));
+            let mut frame = frame_of(
+                FrameKind::Chunks,
+                Codec::Raw,
+                3_000,
+                &noise(3, 3_000),
+                of_b(craft),
+            );
             frame.bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
             frame.bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
             craft.data_frames.insert(B, frame);
@@ -1153,7 +1367,12 @@ fn frames() -> Vec<Class> {
     let segment_bomb = bomb.clone();
     all.push(refused("frame: a segment that explodes", |craft| {
         craft.segment_frame = Box::new(move |frame| {
-            *frame = lying_frame(FrameKind::Chunks, &segment_bomb, frame.plain_len, frame.chunks.clone());
+            *frame = lying_frame(
+                FrameKind::Chunks,
+                &segment_bomb,
+                frame.plain_len,
+                frame.chunks.clone(),
+            );
         });
     }));
     all.push(refused("frame: an index that explodes", |craft| {
@@ -1167,8 +1386,12 @@ fn frames() -> Vec<Class> {
     all.push(refused("object: cut in the middle", |craft| {
         craft.object = Box::new(|bytes| bytes.truncate(bytes.len() / 2));
     }));
-    all.push(refused("object: empty", |craft| craft.object = Box::new(Vec::clear)));
-    all.push(refused("object: zeros", |craft| craft.object = Box::new(|bytes| bytes.fill(0))));
+    all.push(refused("object: empty", |craft| {
+        craft.object = Box::new(Vec::clear)
+    }));
+    all.push(refused("object: zeros", |craft| {
+        craft.object = Box::new(|bytes| bytes.fill(0))
+    }));
     all
 }
 
@@ -1184,8 +1407,12 @@ fn records() -> Vec<Class> {
                 record.parent = Some(CommitId([2; 16]));
             });
         }),
-        refused("record: not canonical", |craft| craft.record_bytes = Box::new(|bytes| bytes.push(b'\n'))),
-        refused("record: no JSON", |craft| craft.record_bytes = Box::new(|bytes| bytes.truncate(300))),
+        refused("record: not canonical", |craft| {
+            craft.record_bytes = Box::new(|bytes| bytes.push(b'\n'))
+        }),
+        refused("record: no JSON", |craft| {
+            craft.record_bytes = Box::new(|bytes| bytes.truncate(300))
+        }),
         refused("record: larger than one may be", |craft| {
             craft.record_bytes = Box::new(|bytes| bytes.resize(1 << 20, b' '));
         }),
@@ -1213,18 +1440,28 @@ fn records() -> Vec<Class> {
                 }
             });
         }),
-        class("record: of a later version", Expect::Refused(ErrorKind::Unsupported), |craft| {
-            craft.record_bytes = Box::new(|bytes| {
-                let text = String::from_utf8(bytes.clone()).unwrap();
-                *bytes = text.replace("\"version\":0", "\"version\":7").into_bytes();
-            });
-        }),
-        class("record: of an unknown kind", Expect::Refused(ErrorKind::Unsupported), |craft| {
-            craft.record_bytes = Box::new(|bytes| {
-                let text = String::from_utf8(bytes.clone()).unwrap();
-                *bytes = text.replace("\"kind\":\"snapshot\"", "\"kind\":\"surprise\"").into_bytes();
-            });
-        }),
+        class(
+            "record: of a later version",
+            Expect::Refused(ErrorKind::Unsupported),
+            |craft| {
+                craft.record_bytes = Box::new(|bytes| {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    *bytes = text.replace("\"version\":0", "\"version\":7").into_bytes();
+                });
+            },
+        ),
+        class(
+            "record: of an unknown kind",
+            Expect::Refused(ErrorKind::Unsupported),
+            |craft| {
+                craft.record_bytes = Box::new(|bytes| {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    *bytes = text
+                        .replace("\"kind\":\"snapshot\"", "\"kind\":\"surprise\"")
+                        .into_bytes();
+                });
+            },
+        ),
     ]
 }
 
@@ -1233,8 +1470,15 @@ fn records() -> Vec<Class> {
 /// Highest resident memory since the last call, in bytes.
 fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap_or_default();
-    let kib: u64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmHWM:"))
+        .unwrap_or_default();
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     let _ = fs::write("/proc/self/clear_refs", "5");
     kib << 10
 }
@@ -1244,7 +1488,9 @@ async fn open(lab: &Lab, store: &Arc<dyn Store>, state: &str) -> Workspace {
         state_dir: Some(lab.path(state)),
         ..OpenOptions::default()
     };
-    Workspace::with_store(Arc::clone(store), options).await.unwrap()
+    Workspace::with_store(Arc::clone(store), options)
+        .await
+        .unwrap()
 }
 
 /// Restores what `class` made, into nothing and over something, and checks everything that may not have happened.
@@ -1304,10 +1550,14 @@ async fn attempt(class: &Class) -> Result<(), String> {
 /// The other verbs meet the same repository: none may fail by a bug.
 async fn others(class: &Class, lab: &Lab, store: &Arc<dyn Store>) -> Result<(), String> {
     let ws = open(lab, store, "s3").await;
-    let check = ws.check(CheckOptions { read_data: 1.0 }, None, CancelToken::new()).await;
+    let check = ws
+        .check(CheckOptions { read_data: 1.0 }, None, CancelToken::new())
+        .await;
     match check {
         Ok(report) if report.complete => return Err("a check found nothing".to_owned()),
-        Err(error) if error.kind() == ErrorKind::Internal => return Err(format!("check: {error:?}")),
+        Err(error) if error.kind() == ErrorKind::Internal => {
+            return Err(format!("check: {error:?}"));
+        }
         _ => {}
     }
     let mine = lab.fresh("mine");
@@ -1339,7 +1589,10 @@ async fn the_sound_repository_is_sound() {
     assert!(report.complete, "{report:?}");
     assert_eq!(fs::read(target.join("d/b")).unwrap(), craft.data[B]);
     assert_eq!(tree(&target).len(), 4);
-    let check = ws.check(CheckOptions { read_data: 1.0 }, None, CancelToken::new()).await.unwrap();
+    let check = ws
+        .check(CheckOptions { read_data: 1.0 }, None, CancelToken::new())
+        .await
+        .unwrap();
     assert!(check.complete, "{check:?}");
     let again = save(&ws, &target).await;
     assert_eq!((again.snapshot, again.files_opened), (SNAPSHOT.to_hex(), 0));
@@ -1349,9 +1602,16 @@ async fn the_sound_repository_is_sound() {
     let mut list = vec![b'L'];
     put_varint(&mut list, 1_200);
     put_runs(&mut list, &runs);
-    let entry = listed_file("large", 2_400_000, 1_200, &[(ChunkId::of(&list), list.len() as u64)]);
+    let entry = listed_file(
+        "large",
+        2_400_000,
+        1_200,
+        &[(ChunkId::of(&list), list.len() as u64)],
+    );
     craft.data.push(list);
-    craft.segments.push(vec![entry, omitted("later", 77, 1), dir("m")]);
+    craft
+        .segments
+        .push(vec![entry, omitted("later", 77, 1), dir("m")]);
     craft.segments[0].pop();
     let store = craft.store().await;
     let ws = open(&lab, &store, "state-2").await;
@@ -1362,10 +1622,19 @@ async fn the_sound_repository_is_sound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_repositories_are_refused() {
-    let all: Vec<Class> = [names(), relations(), entries(), trees(), lists(), indexes(), frames(), records()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let all: Vec<Class> = [
+        names(),
+        relations(),
+        entries(),
+        trees(),
+        lists(),
+        indexes(),
+        frames(),
+        records(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     assert!(all.len() >= 25, "{}", all.len());
     let mut failures = Vec::new();
     peak_memory();
@@ -1377,7 +1646,11 @@ async fn hostile_repositories_are_refused() {
         let limit = Duration::from_secs(30);
         match tokio::time::timeout(limit, attempt(class)).await {
             Ok(Ok(())) => {}
-            Ok(Err(why)) => failures.push(format!("{}: {}", class.name, why.chars().take(300).collect::<String>())),
+            Ok(Err(why)) => failures.push(format!(
+                "{}: {}",
+                class.name,
+                why.chars().take(300).collect::<String>()
+            )),
             Err(_) => failures.push(format!("{}: not done within {limit:?}", class.name)),
         }
         let (took, grown) = (started.elapsed(), peak_memory().saturating_sub(before));
@@ -1385,12 +1658,19 @@ async fn hostile_repositories_are_refused() {
             failures.push(format!("{}: took {took:?}", class.name));
         }
         // Building a bomb takes room of its own.
-        if grown > 200 << 20 && !class.name.contains("explodes") && !class.name.contains("300 MiB") {
+        if grown > 200 << 20 && !class.name.contains("explodes") && !class.name.contains("300 MiB")
+        {
             failures.push(format!("{}: took {} MiB", class.name, grown >> 20));
         }
     }
     println!("{} classes", all.len());
-    assert!(failures.is_empty(), "{} of {} fail:\n{}", failures.len(), all.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} fail:\n{}",
+        failures.len(),
+        all.len(),
+        failures.join("\n")
+    );
     assert!(!std::path::Path::new("/tmp/nbws-made-by-a-hostile-snapshot").exists());
 }
 
@@ -1407,7 +1687,11 @@ async fn flipped_bytes_never_pass() {
     let mut harmless = 0;
     for name in [pack, key::log(1), key::FORMAT.to_owned()] {
         let original = store.get(&name).await.unwrap();
-        let step = if soak("every single byte") { 1 } else { original.len() / 150 + 1 };
+        let step = if soak("every single byte") {
+            1
+        } else {
+            original.len() / 150 + 1
+        };
         for at in (0..original.len()).step_by(step) {
             let mut bytes = original.to_vec();
             bytes[at] ^= 1 << (at % 8);
@@ -1430,11 +1714,19 @@ async fn flipped_bytes_never_pass() {
                 Ok(report) => {
                     let found = tree(&target);
                     for skipped in &report.skipped {
-                        assert!(!found.contains_key(&skipped.path), "{name} byte {at}: {report:?}");
+                        assert!(
+                            !found.contains_key(&skipped.path),
+                            "{name} byte {at}: {report:?}"
+                        );
                     }
                 }
                 Err(error) => {
-                    let kinds = [ErrorKind::Corrupt, ErrorKind::Unsupported, ErrorKind::NotFound, ErrorKind::InvalidState];
+                    let kinds = [
+                        ErrorKind::Corrupt,
+                        ErrorKind::Unsupported,
+                        ErrorKind::NotFound,
+                        ErrorKind::InvalidState,
+                    ];
                     assert!(kinds.contains(&error.kind()), "{name} byte {at}: {error:?}");
                 }
             }

@@ -29,7 +29,11 @@ async fn round_trip(lab: &Lab, work: &Path) -> String {
     let report = save(&ws, work).await;
     assert!(report.complete, "{report:?}");
     let again = save(&ws, work).await;
-    assert_eq!((again.files_opened, again.requests.put), (0, 0), "{again:?}");
+    assert_eq!(
+        (again.files_opened, again.requests.put),
+        (0, 0),
+        "{again:?}"
+    );
     let other = lab.open_as("other").await;
     let copy = lab.path("round-trip");
     let options = RestoreOptions {
@@ -37,10 +41,17 @@ async fn round_trip(lab: &Lab, work: &Path) -> String {
         ..RestoreOptions::default()
     };
     let restored = restore_with(&other, &copy, options).await;
-    assert!(restored.complete && restored.warnings.is_empty(), "{restored:?}");
+    assert!(
+        restored.complete && restored.warnings.is_empty(),
+        "{restored:?}"
+    );
     assert_same(work, &copy);
     let after = save(&other, &copy).await;
-    assert_eq!((after.files_opened, after.requests.put), (0, 0), "{after:?}");
+    assert_eq!(
+        (after.files_opened, after.requests.put),
+        (0, 0),
+        "{after:?}"
+    );
     assert_eq!(after.snapshot, report.snapshot);
     let kept = restore(&other, &copy).await;
     assert_eq!((kept.files_written, kept.bytes_written), (0, 0), "{kept:?}");
@@ -85,7 +96,10 @@ async fn modes_and_times() {
         symlink("x", &path).unwrap();
         set_mtime(&path, seconds, nanos);
         let found = fs::symlink_metadata(&path).unwrap();
-        assert_eq!((found.mtime(), found.mtime_nsec()), (seconds, i64::from(nanos)));
+        assert_eq!(
+            (found.mtime(), found.mtime_nsec()),
+            (seconds, i64::from(nanos))
+        );
     }
     round_trip(&lab, &work).await;
 }
@@ -122,7 +136,12 @@ async fn hard_link_groups() {
     for (n, size) in [0, 10, 70_000, 500_000].into_iter().enumerate() {
         let path = work.join(format!("m/{n}/file"));
         write(&path, noise(n as u64, size));
-        for other in [format!("a/{n}"), format!("z-{n}"), format!("m/{n}/file-again"), format!("m/{n}-x")] {
+        for other in [
+            format!("a/{n}"),
+            format!("z-{n}"),
+            format!("m/{n}/file-again"),
+            format!("m/{n}-x"),
+        ] {
             fs::create_dir_all(work.join(&other).parent().unwrap()).unwrap();
             fs::hard_link(&path, work.join(other)).unwrap();
         }
@@ -144,7 +163,12 @@ async fn hard_link_groups() {
     assert!(!found.contains_key(&b"b/excluded.tmp"[..]));
     assert_eq!(found[&b"b/kept-2"[..]].leader, Some(b"b/kept-1".to_vec()));
     // A part of a group, without its leader: files of their own, or linked among themselves.
-    for (paths, links) in [(vec!["z-2"], 1), (vec!["m/2"], 2), (vec!["m/2", "z-2"], 3), (vec!["a/2"], 1)] {
+    for (paths, links) in [
+        (vec!["z-2"], 1),
+        (vec!["m/2"], 2),
+        (vec!["m/2", "z-2"], 3),
+        (vec!["a/2"], 1),
+    ] {
         let target = lab.path(&format!("part-{links}-{}", paths.len()));
         let options = RestoreOptions {
             paths: Some(paths.iter().map(|p| bytes(p)).collect()),
@@ -156,7 +180,12 @@ async fn hard_link_groups() {
             if node.kind == rustix::fs::FileType::RegularFile {
                 let path = target.join(os(&path));
                 assert!(fs::read(&path).unwrap() == noise(2, 70_000));
-                assert_eq!(fs::metadata(&path).unwrap().nlink(), links, "{}", path.display());
+                assert_eq!(
+                    fs::metadata(&path).unwrap().nlink(),
+                    links,
+                    "{}",
+                    path.display()
+                );
             }
         }
         fs::remove_dir_all(target).unwrap();
@@ -174,11 +203,21 @@ async fn user_attributes_of_files_and_directories() {
     }
     set_xattr(&work.join("nb.ipynb"), "user.empty", b"").unwrap();
     set_xattr(&work.join("nb.ipynb"), "user.binary", &noise(3, 2_000)).unwrap();
-    set_xattr(&work.join("big.bin"), "user.a.long.name.with.dots", b"\0\xff").unwrap();
+    set_xattr(
+        &work.join("big.bin"),
+        "user.a.long.name.with.dots",
+        b"\0\xff",
+    )
+    .unwrap();
     set_xattr(&work.join("lib"), "user.of a directory", b"x").unwrap();
     set_xattr(&work.join("empty/dir"), "user.x", b"y").unwrap();
     for i in 0..40 {
-        set_xattr(&work.join("big.bin"), &format!("user.n{i}"), format!("{i}").as_bytes()).unwrap();
+        set_xattr(
+            &work.join("big.bin"),
+            &format!("user.n{i}"),
+            format!("{i}").as_bytes(),
+        )
+        .unwrap();
     }
     if is_root() {
         // Other namespaces carry privileges and are not kept.
@@ -222,7 +261,11 @@ async fn odd_names_and_empty_things() {
     for name in names {
         write(&work.join("files").join(os(name)), name);
         fs::create_dir_all(work.join("dirs").join(os(name)).join("empty")).unwrap();
-        symlink(os(name), work.join(os(&[b"link-", &name[..name.len().min(200)]].concat()))).unwrap();
+        symlink(
+            os(name),
+            work.join(os(&[b"link-", &name[..name.len().min(200)]].concat())),
+        )
+        .unwrap();
     }
     for name in ["a", "a-", "a.x", "a0", "a b"] {
         fs::create_dir_all(work.join("order").join(name)).unwrap();
@@ -331,11 +374,28 @@ async fn sparse_files_cost_their_data() {
         }
     };
     let started = Instant::now();
-    make("tebibyte", 1024 * GIB, &[(0, 100_000), (300 * GIB + 12_345, 3_000_000), (700 * GIB, 1), (1024 * GIB - 5_000, 5_000)]);
+    make(
+        "tebibyte",
+        1024 * GIB,
+        &[
+            (0, 100_000),
+            (300 * GIB + 12_345, 3_000_000),
+            (700 * GIB, 1),
+            (1024 * GIB - 5_000, 5_000),
+        ],
+    );
     make("ends-in-a-hole", 10 * GIB + 77, &[(4 * GIB, 200_000)]);
     make("nothing-but-hole", 5 * GIB + 1, &[]);
-    make("begins-with-a-hole", 3 * GIB, &[(3 * GIB - 1_000_000, 1_000_000)]);
-    make("small-holes", 4_000_000, &[(0, 4_096), (1 << 20, 4_096), (2 << 20, 300_000)]);
+    make(
+        "begins-with-a-hole",
+        3 * GIB,
+        &[(3 * GIB - 1_000_000, 1_000_000)],
+    );
+    make(
+        "small-holes",
+        4_000_000,
+        &[(0, 4_096), (1 << 20, 4_096), (2 << 20, 300_000)],
+    );
     make("tiny", 60_000, &[(30_000, 10)]);
     make("tiny-hole", 50_000, &[]);
     // Zeros that are written are data, and still one chunk over and over.
@@ -344,24 +404,41 @@ async fn sparse_files_cost_their_data() {
     write(&work.join("written-zeros"), &zeros);
     let snapshot = round_trip(&lab, &work).await;
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(60), "a hole is read byte by byte: {took:?}");
+    assert!(
+        took < Duration::from_secs(60),
+        "a hole is read byte by byte: {took:?}"
+    );
     println!("a tebibyte there and back in {took:?}");
     let copy = lab.copy_of(&snapshot).await;
-    for name in ["tebibyte", "ends-in-a-hole", "nothing-but-hole", "begins-with-a-hole", "small-holes"] {
+    for name in [
+        "tebibyte",
+        "ends-in-a-hole",
+        "nothing-but-hole",
+        "begins-with-a-hole",
+        "small-holes",
+    ] {
         let (original, restored) = (work.join(name), copy.join(name));
         let allocated = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
         let (before, after) = (allocated(&original), allocated(&restored));
-        assert!(after <= before + 6 * (256 << 10), "{name}: {before} bytes became {after}");
+        assert!(
+            after <= before + 6 * (256 << 10),
+            "{name}: {before} bytes became {after}"
+        );
         // Chunks of zeros end where the data's chunks end, so a hole may come back a chunk shorter at either end.
         let found = holes(&restored, 1 << 20);
         for (from, to) in holes(&original, 2 << 20) {
-            let is_there = found.iter().any(|(f, t)| *f <= from + (512 << 10) && *t + (512 << 10) >= to);
+            let is_there = found
+                .iter()
+                .any(|(f, t)| *f <= from + (512 << 10) && *t + (512 << 10) >= to);
             assert!(is_there, "{name}: hole {from}..{to} is not in {found:?}");
         }
     }
     assert!(fs::read(copy.join("written-zeros")).unwrap() == zeros);
     // Data that comes, and data that goes, in place.
-    let file = fs::OpenOptions::new().write(true).open(work.join("tebibyte")).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(work.join("tebibyte"))
+        .unwrap();
     file.write_all_at(&noise(8, 50_000), 500 * GIB).unwrap();
     file.set_len(900 * GIB).unwrap();
     let ws = lab.open().await;
@@ -372,12 +449,23 @@ async fn sparse_files_cost_their_data() {
     let report = restore_with(&ws, &work, of(&snapshot)).await;
     assert!(report.complete, "{report:?}");
     assert_same(&copy, &work);
-    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(40),
+        "{:?}",
+        started.elapsed()
+    );
     // A directory that nothing is known of is compared by its data.
     let started = Instant::now();
     let foreign = restore_with(&lab.open_as("stranger").await, &work, of(&snapshot)).await;
-    assert!(foreign.complete && foreign.files_written == 0, "{foreign:?}");
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(
+        foreign.complete && foreign.files_written == 0,
+        "{foreign:?}"
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -394,7 +482,10 @@ async fn a_file_of_more_runs_than_an_entry_holds() {
     let ws = lab.open().await;
     let first = save(&ws, &work).await;
     assert!(first.chunks_total > 1_100, "{first:?}");
-    assert!(first.bytes_new < 108_000_000, "zeros and pieces are stored once: {first:?}");
+    assert!(
+        first.bytes_new < 108_000_000,
+        "zeros and pieces are stored once: {first:?}"
+    );
     let copy = lab.copy_of(&first.snapshot).await;
     assert!(fs::read(copy.join("large.bin")).unwrap() == bytes);
     assert_same(&work, &copy);
@@ -409,7 +500,10 @@ async fn a_file_of_more_runs_than_an_entry_holds() {
     assert!(second.bytes_new < 1_500_000, "{second:?}");
     lab.assert_holds(&second.snapshot, &work).await;
     let report = restore_with(&ws, &work, of(&first.snapshot)).await;
-    assert!(report.complete && report.bytes_downloaded < 8_000_000, "{report:?}");
+    assert!(
+        report.complete && report.bytes_downloaded < 8_000_000,
+        "{report:?}"
+    );
     assert!(fs::read(work.join("z-again.bin")).unwrap() == original);
     assert_eq!(save(&ws, &work).await.files_opened, 0);
 }
@@ -420,7 +514,12 @@ async fn a_file_of_more_runs_than_an_entry_holds() {
 async fn set_id_bits_are_restored_only_with_owners() {
     let lab = Lab::new();
     let work = lab.fresh("w");
-    for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("both", 0o6711), ("sticky", 0o1755)] {
+    for (name, mode) in [
+        ("setuid", 0o4755),
+        ("setgid", 0o2755),
+        ("both", 0o6711),
+        ("sticky", 0o1755),
+    ] {
         write(&work.join(name), name);
         set_mode(&work.join(name), mode);
     }
@@ -430,14 +529,18 @@ async fn set_id_bits_are_restored_only_with_owners() {
     let report = save(&ws, &work).await;
     let copy = lab.copy_of(&report.snapshot).await;
     let mode = |dir: &Path, name: &str| fs::metadata(dir.join(name)).unwrap().mode() & 0o7777;
-    let modes = |dir: &Path| ["setuid", "setgid", "both", "sticky", "dir"].map(|name| mode(dir, name));
+    let modes =
+        |dir: &Path| ["setuid", "setgid", "both", "sticky", "dir"].map(|name| mode(dir, name));
     assert_eq!(modes(&copy), [0o755, 0o755, 0o711, 0o1755, 0o2775]);
     // The snapshot knows better than the disk, and goes on doing so.
     let other = lab.open_as("other").await;
     let target = lab.path("t");
     restore(&other, &target).await;
     let again = save(&other, &target).await;
-    assert_eq!((again.snapshot.as_str(), again.files_opened), (report.snapshot.as_str(), 0));
+    assert_eq!(
+        (again.snapshot.as_str(), again.files_opened),
+        (report.snapshot.as_str(), 0)
+    );
     assert_eq!(restore(&other, &target).await.files_written, 0);
     if is_root() {
         let options = RestoreOptions {
@@ -457,7 +560,9 @@ async fn open_numeric(lab: &Lab, state: &str) -> Workspace {
         state_dir: Some(lab.path(state)),
         ..OpenOptions::default()
     };
-    Workspace::with_store(Arc::clone(&lab.store), options).await.unwrap()
+    Workspace::with_store(Arc::clone(&lab.store), options)
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,7 +576,10 @@ async fn repositories_with_numeric_ids_keep_owners() {
     make_tree(&work, 10);
     let give = |path: &str, uid: u32, gid: u32| {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(gid),
+        );
         rustix::fs::chownat(CWD, work.join(path), Some(uid), Some(gid), flags).unwrap();
     };
     give("nb.ipynb", 1_000, 1_001);
@@ -486,7 +594,10 @@ async fn repositories_with_numeric_ids_keep_owners() {
     let report = restore(&other, &copy).await;
     assert!(report.complete && report.warnings.is_empty(), "{report:?}");
     let owners = |dir: &Path| -> BTreeMap<Vec<u8>, (u32, u32)> {
-        tree(dir).into_iter().map(|(path, node)| (path, node.owner)).collect()
+        tree(dir)
+            .into_iter()
+            .map(|(path, node)| (path, node.owner))
+            .collect()
     };
     assert_eq!(owners(&work), owners(&copy));
     assert_same(&work, &copy);
@@ -510,8 +621,14 @@ async fn repositories_with_numeric_ids_keep_owners() {
 
 #[derive(Clone, Debug)]
 enum Thing {
-    File { size: usize, seed: u8 },
-    Sparse { size: u64, at: u64 },
+    File {
+        size: usize,
+        seed: u8,
+    },
+    Sparse {
+        size: u64,
+        at: u64,
+    },
     Directory,
     Symlink(Vec<u8>),
     /// A further name of an earlier file.
@@ -551,17 +668,25 @@ fn thing() -> impl Strategy<Value = Thing> {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    let mtime = (prop_oneof![-2_000_000_000..13_000_000_000i64, 0..2i64], 0..1_000_000_000u32);
+    let mtime = (
+        prop_oneof![-2_000_000_000..13_000_000_000i64, 0..2i64],
+        0..1_000_000_000u32,
+    );
     let xattrs = prop::collection::vec((0..4u8, prop::collection::vec(any::<u8>(), 0..20)), 0..3);
-    (prop::collection::vec(name(), 1..4), thing(), 0..0o10000u32, mtime, xattrs).prop_map(
-        |(path, thing, mode, mtime, xattrs)| Spec {
+    (
+        prop::collection::vec(name(), 1..4),
+        thing(),
+        0..0o10000u32,
+        mtime,
+        xattrs,
+    )
+        .prop_map(|(path, thing, mode, mtime, xattrs)| Spec {
             path,
             thing,
             mode,
             mtime,
             xattrs,
-        },
-    )
+        })
 }
 
 /// Makes what of `specs` can be made; what is in the way of something wins. Modes and times come last, innermost first.
@@ -569,8 +694,13 @@ fn build(root: &Path, specs: &[Spec], has_xattrs: bool) {
     let mut files = Vec::new();
     let mut made = Vec::new();
     for spec in specs {
-        let path = spec.path.iter().fold(root.to_path_buf(), |at, name| at.join(os(name)));
-        if fs::create_dir_all(path.parent().unwrap()).is_err() || fs::symlink_metadata(&path).is_ok() {
+        let path = spec
+            .path
+            .iter()
+            .fold(root.to_path_buf(), |at, name| at.join(os(name)));
+        if fs::create_dir_all(path.parent().unwrap()).is_err()
+            || fs::symlink_metadata(&path).is_ok()
+        {
             continue;
         }
         match &spec.thing {
@@ -644,12 +774,20 @@ async fn check_trees(first: &[Spec], second: &[Spec], has_xattrs: bool) {
     let last = save(&ws, &work).await;
     assert_eq!((last.snapshot, last.files_opened), (after.snapshot, 0));
     let check = nbws_engine::options::CheckOptions { read_data: 1.0 };
-    assert!(ws.check(check, None, CancelToken::new()).await.unwrap().complete);
+    assert!(
+        ws.check(check, None, CancelToken::new())
+            .await
+            .unwrap()
+            .complete
+    );
 }
 
 #[test]
 fn whole_small_trees_come_back() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let probe = Lab::new();
     write(&probe.path("probe"), "");
     let has_xattrs = set_xattr(&probe.path("probe"), "user.x", b"").is_ok();

@@ -232,7 +232,7 @@ impl Attempt<'_> {
 }
 
 /// Whether the store itself said that it did not do it.
-fn is_refusal(kind: ErrorKind) -> bool {
+pub(crate) fn is_refusal(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Denied

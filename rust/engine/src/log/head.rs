@@ -1,13 +1,16 @@
 //! Finds the newest record.
 
 use super::hint::read_hint;
-use super::read::{list_after, read_slot};
+use super::read::{is_unreadable, list_after, read_slot};
 use crate::store::Store;
 use bytes::Bytes;
 use futures::try_join;
 use nbws_core::id::RepositoryId;
 use nbws_core::record::Record;
 use nbws_core::{Error, ErrorKind, Result, key};
+
+/// How often the search is made before a record counts as damaged.
+const DAMAGED_READS: usize = 3;
 
 /// A record with its exact bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,44 @@ pub(crate) async fn find_head(
         None if proven == 0 => Ok(None),
         None => Err(rolled_back(proven)),
     }
+}
+
+/// As [`find_head`], for readers: the newest record that this program understands, and the errors about newer ones.
+///
+/// Something newer may have been committed, so nothing may be appended by what this returns.
+pub(crate) async fn find_readable_head(
+    store: &dyn Store,
+    repository: RepositoryId,
+    known: Option<&LogHead>,
+    floor: Option<u64>,
+) -> Result<(Option<LogHead>, Vec<Error>)> {
+    let mut errors = Vec::new();
+    let mut seq = loop {
+        let error = match find_head(store, repository, known, floor).await {
+            Ok(head) => return Ok((head, Vec::new())),
+            Err(error) => error,
+        };
+        let Some(seq) = key::log_seq(error.subject()).filter(|_| is_unreadable(&error)) else {
+            return Err(error);
+        };
+        errors.push(error);
+        // The transfer may have done the damage.
+        if errors.len() == DAMAGED_READS {
+            break seq;
+        }
+    };
+    errors.truncate(1);
+    // Damage is rare and local: an older record is near.
+    while seq > 1 {
+        seq -= 1;
+        match read_slot(store, repository, seq).await {
+            Ok(Some(head)) => return Ok((Some(head), errors)),
+            Ok(None) => {}
+            Err(e) if is_unreadable(&e) => errors.push(e),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(errors.swap_remove(0))
 }
 
 /// The newest record at or after `start`; `None` if neither a listing nor a read shows one.

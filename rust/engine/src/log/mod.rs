@@ -9,7 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{Appended, append};
-pub(crate) use head::{LogHead, find_head};
+pub(crate) use append::{Appended, append, is_refusal};
+pub(crate) use head::{LogHead, find_head, find_readable_head};
 pub(crate) use hint::write_hint;
-pub(crate) use read::read_from;
+pub(crate) use read::{read_each, read_from};

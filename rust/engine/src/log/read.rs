@@ -13,7 +13,7 @@ const PARALLEL_READS: usize = 16;
 
 /// Decodes what lies in slot `seq`, and checks that it belongs there.
 pub(super) fn decode_slot(repository: RepositoryId, seq: u64, bytes: &Bytes) -> Result<Record> {
-    let record = Record::decode(bytes)?;
+    let record = Record::decode(bytes).map_err(|e| at_slot(seq, e))?;
     if record.repository != repository {
         let why = format!("belongs to repository {}", record.repository);
         return Err(Error::corrupt("read record", why).at(key::log(seq)));
@@ -23,6 +23,22 @@ pub(super) fn decode_slot(repository: RepositoryId, seq: u64, bytes: &Bytes) -> 
         return Err(Error::corrupt("read record", why).at(key::log(seq)));
     }
     Ok(record)
+}
+
+/// Names the slot in an error about its bytes.
+fn at_slot(seq: u64, error: Error) -> Error {
+    let why = match error.subject() {
+        "" => error.message().to_owned(),
+        subject => format!("{} ({subject})", error.message()),
+    };
+    Error::new(error.kind(), "read record", why)
+        .at(key::log(seq))
+        .caused_by(error)
+}
+
+/// Whether a slot holds something that this program can't understand, as opposed to a store that does not answer.
+pub(crate) fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
 }
 
 /// The record in slot `seq`, `None` if the slot is empty.
@@ -50,18 +66,40 @@ pub(crate) async fn read_from(
     last: u64,
 ) -> Result<Vec<Record>> {
     stream::iter(first..=last)
-        .map(|seq| async move {
-            match read_slot(store, repository, seq).await? {
-                Some(found) => Ok(found.record),
-                None => Err(
-                    Error::corrupt("read log", "is missing although newer records exist")
-                        .at(key::log(seq)),
-                ),
-            }
-        })
+        .map(|seq| read_existing(store, repository, seq))
         .buffered(PARALLEL_READS)
         .try_collect()
         .await
+}
+
+/// As [`read_from`], for readers of a log that may be damaged: also what could not be understood, or is missing.
+pub(crate) async fn read_each(
+    store: &dyn Store,
+    repository: RepositoryId,
+    first: u64,
+    last: u64,
+) -> Result<(Vec<Record>, Vec<Error>)> {
+    let mut reads = stream::iter(first..=last)
+        .map(|seq| read_existing(store, repository, seq))
+        .buffered(PARALLEL_READS);
+    let (mut records, mut damage) = (Vec::new(), Vec::new());
+    while let Some(read) = reads.next().await {
+        match read {
+            Ok(record) => records.push(record),
+            Err(error) if is_unreadable(&error) => damage.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((records, damage))
+}
+
+async fn read_existing(store: &dyn Store, repository: RepositoryId, seq: u64) -> Result<Record> {
+    match read_slot(store, repository, seq).await? {
+        Some(found) => Ok(found.record),
+        None => Err(
+            Error::corrupt("read log", "is missing although newer records exist").at(key::log(seq)),
+        ),
+    }
 }
 
 /// Numbers of the records that a listing shows after `seq`, rising. A listing may be behind: what it shows exists or

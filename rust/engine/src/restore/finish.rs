@@ -325,7 +325,8 @@ impl Finish<'_> {
             // Below a directory that its restored mode closes nothing can be looked at, and what somebody has changed meanwhile
             // is not what was restored: the next save relies on neither.
             let is_file = item.kind == WantedKind::File;
-            let is_it = |stat: &Stat| !is_file || (stat.mtime, stat.size) == (item.mtime, item.size);
+            let is_it =
+                |stat: &Stat| !is_file || (stat.mtime, stat.size) == (item.mtime, item.size);
             self.plan.keys[item.ordinal as usize] = match self.root.stat(wanted.path(number)) {
                 Ok(Some(stat)) if is_it(&stat) => key_of(&stat),
                 Ok(_) | Err(_) => StatKey::UNKNOWN,

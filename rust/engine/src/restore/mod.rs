@@ -8,6 +8,9 @@ mod source;
 mod verify;
 mod wanted;
 mod write;
+
+pub(crate) use plan::{list_ids, runs_of};
+
 use crate::base;
 use crate::budget::Resources;
 use crate::clock::Stopwatch;
@@ -50,7 +53,7 @@ pub(crate) async fn restore(
 ) -> Result<RestoreReport> {
     let watch = Stopwatch::start();
     let access = Arc::new(access);
-    let mut newest = base::newest(&access, None).await?;
+    let (mut newest, unread) = base::newest_readable(&access).await?;
     let mut resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
     let mut target = open_target(&access, directory).await?;
     if target.settle_pending(&access).await? {
@@ -69,6 +72,9 @@ pub(crate) async fn restore(
     report.bytes_downloaded = totals.bytes_down;
     report.requests = totals.into();
     report.rescue = rescue;
+    report.warnings.extend(unread.iter().map(|e| {
+        format!("{e}; what was restored is the newest state that could be read, and may not be the newest")
+    }));
     report.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     Ok(report)
@@ -241,8 +247,11 @@ fn look(
     check_source(source, &plan, paths)?;
     let problems = scanned.problems.iter().map(ToString::to_string);
     plan.warnings.extend(problems);
+    let damage = source.damage.iter().map(ToString::to_string);
+    plan.warnings.extend(damage);
     let mode = Mode {
-        is_staged: !is_empty,
+        // A part leaves no marker behind, so no file of it may be seen half written.
+        is_staged: !is_empty || paths.is_some(),
         is_part: paths.is_some(),
         numeric_ids,
         deletes: may_delete(target, options, &scanned, &plan)?,

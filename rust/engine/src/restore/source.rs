@@ -2,6 +2,7 @@
 
 use super::plan::{RestorePlan, list_ids};
 use crate::base;
+use crate::directories::{index_for_reading, is_damage};
 use crate::log::LogHead;
 use crate::resolve::Resolved;
 use crate::session::Target;
@@ -19,6 +20,8 @@ pub(crate) struct Source {
     pub(crate) head: SnapshotId,
     pub(crate) root: SnapshotRoot,
     pub(crate) index: Index,
+    /// What of the index is damaged, and was found another way.
+    pub(crate) damage: Vec<Error>,
     pub(crate) segments: Vec<Vec<u8>>,
     pub(crate) lists: HashMap<ChunkId, Vec<u8>>,
 }
@@ -46,31 +49,47 @@ pub(crate) async fn load_source(
         target.set_head(&newest.bytes);
     }
     let record = newest.as_ref().map(|newest| &newest.record);
-    let index_root = base::index_root(access, target.folder.as_ref(), record).await?;
-    let index = base::index(access, target.folder.as_ref(), &index_root).await?;
-    let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
-    let segments = base::segments(access, &index, &root).await?;
-    let mut ids = list_ids(&segments)?;
-    if let Some((_, known)) = &target.tree {
-        // What the disk holds of large files need not be fetched.
-        let known = list_ids(&known.segments)?;
-        ids.extend(known.into_iter().filter(|id| index.lookup(id).is_some()));
-        ids.sort_unstable();
-        ids.dedup();
-    }
-    let lists = ids
-        .iter()
-        .copied()
-        .zip(base::chunks(access, &index, &ids).await?)
-        .collect();
+    let folder = target.folder.as_ref();
+    let (index, mut damage) = index_for_reading(access, folder, record).await?;
+    let known = target.tree.as_ref().map(|(_, known)| &known.segments[..]);
+    let loaded = load_tree(access, &index, &resolved, known).await;
+    let (root, segments, lists) = match loaded {
+        // What is missing follows from the damaged index, and that error names the object.
+        Err(error) if is_damage(&error) && !damage.is_empty() => return Err(damage.swap_remove(0)),
+        loaded => loaded?,
+    };
     Ok(Source {
         resolved,
         head: head.snapshot,
         root,
         index,
+        damage,
         segments,
         lists,
     })
+}
+
+type Tree = (SnapshotRoot, Vec<Vec<u8>>, HashMap<ChunkId, Vec<u8>>);
+
+/// The tree of the snapshot; `known` are the segments of the tree that the disk is known to hold.
+async fn load_tree(
+    access: &Access,
+    index: &Index,
+    resolved: &Resolved,
+    known: Option<&[Vec<u8>]>,
+) -> Result<Tree> {
+    let root = base::snapshot_root(access, &resolved.head.root, Some(index)).await?;
+    let segments = base::segments(access, index, &root).await?;
+    let ids = list_ids(&segments)?;
+    let chunks = base::chunks(access, index, &ids).await?;
+    let mut lists: HashMap<ChunkId, Vec<u8>> = ids.into_iter().zip(chunks).collect();
+    if let Some(known) = known {
+        // What the disk holds of large files need not be fetched.
+        let mut ids = list_ids(known)?;
+        ids.retain(|id| !lists.contains_key(id));
+        lists.extend(base::lists_left(access, index, ids).await?);
+    }
+    Ok((root, segments, lists))
 }
 
 /// The tree must be the one that was saved, and what was asked for must be in it.

@@ -5,6 +5,7 @@ use super::finish::metadata_of;
 use super::plan::{LocalRun, key_of};
 use super::wanted::{Action, Wanted};
 use crate::base::{at_pack, fetch_range, for_each_chunk};
+use crate::directories::is_damage;
 use crate::local::Root;
 use crate::local::{NewFile, Unapplied};
 use crate::workspace::Access;
@@ -15,7 +16,7 @@ use nbws_core::frame::FrameDecoder;
 use nbws_core::id::ChunkId;
 use nbws_core::path;
 use nbws_core::plan::restore::{Fetch, Need};
-use nbws_core::{Error, ErrorKind, Result};
+use nbws_core::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -243,6 +244,7 @@ impl<'a> Writing<'a> {
 
     fn run_worker(
         &self,
+        runtime: &tokio::runtime::Handle,
         ranges: &Mutex<mpsc::Receiver<(usize, Result<Bytes>)>>,
         fetches: &[Fetch],
         needs: &[Need],
@@ -258,7 +260,34 @@ impl<'a> Writing<'a> {
             let needs = &needs[fetch.needs.clone()];
             match bytes {
                 Ok(bytes) => self.write_range(&mut decoder, fetch, needs, &bytes)?,
-                Err(error) => self.damaged(needs, at_pack(error, fetch))?,
+                Err(error) if is_damage(&error) => {
+                    self.fetch_frames(runtime, &mut decoder, fetch, needs)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A range that can't be had as a whole, one frame at a time: a pack that was cut short still has its first frames.
+    fn fetch_frames(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        decoder: &mut FrameDecoder,
+        fetch: &Fetch,
+        needs: &[Need],
+    ) -> Result<()> {
+        for needs in needs.chunk_by(|a, b| a.location.offset == b.location.offset) {
+            let Some(first) = needs.first() else { continue };
+            let start = first.location.offset;
+            let frame = Fetch {
+                start,
+                end: start + first.location.stored_len,
+                ..fetch.clone()
+            };
+            match runtime.block_on(fetch_range(&*self.access.store, &frame)) {
+                Ok(bytes) => self.write_range(decoder, &frame, needs, &bytes)?,
+                Err(error) => self.damaged(needs, at_pack(error, &frame))?,
             }
         }
         Ok(())
@@ -294,7 +323,7 @@ impl<'a> Writing<'a> {
 
     /// Damage in the store costs the files that it hits; every other failure ends the restore.
     fn damaged(&self, needs: &[Need], error: Error) -> Result<()> {
-        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) {
+        if !is_damage(&error) {
             return Err(error);
         }
         for need in needs {
@@ -357,7 +386,7 @@ pub(crate) fn write_all(
                     {
                         writing.write_without_chunks(numbers)?;
                     }
-                    writing.run_worker(&receiver, fetches, needs)
+                    writing.run_worker(runtime, &receiver, fetches, needs)
                 };
                 if let Err(error) = work() {
                     writing.stop_all(error);

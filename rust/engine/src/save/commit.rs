@@ -2,15 +2,15 @@
 
 use super::root::{Stored, refresh_index};
 use crate::clock::Deadline;
-use crate::log::{Appended, LogHead, append, write_hint};
-use crate::session::{COMMIT_PATIENCE, Target};
+use crate::log::{Appended, LogHead, append, is_refusal, write_hint};
+use crate::session::{COMMIT_PATIENCE, Target, purged};
 use crate::workspace::Access;
 use bytes::Bytes;
 use nbws_core::id::CommitId;
 use nbws_core::lifecycle::{AfterLoss, after_loss, check_append};
 use nbws_core::record::{Body, Head, Kind, Record, RescueBody, SnapshotBody, Usage};
 use nbws_core::state::State;
-use nbws_core::{Error, ErrorKind, Result};
+use nbws_core::{Error, Result};
 
 /// The hint is renewed every so many records.
 const HINT_EVERY: u64 = 64;
@@ -80,7 +80,12 @@ pub(crate) async fn commit(
         let bytes = Bytes::from(record.encode()?);
         note_pending(access, target, Some(&bytes));
         let deadline = Deadline::after(COMMIT_PATIENCE);
-        match append(&*access.store, &record, &bytes, deadline).await? {
+        let appended = append(&*access.store, &record, &bytes, deadline).await;
+        if appended.as_ref().is_err_and(|e| is_refusal(e.kind())) {
+            // Decided: it must not turn up later.
+            note_pending(access, target, None);
+        }
+        match appended? {
             Appended::Acknowledged => {
                 target.set_head(&bytes);
                 target.session.pending = None;
@@ -93,7 +98,6 @@ pub(crate) async fn commit(
                 });
             }
             Appended::Lost { newer } => {
-                note_pending(access, target, None);
                 let found = verdict(&record, &newer);
                 let last = newer
                     .last()
@@ -102,6 +106,8 @@ pub(crate) async fn commit(
                     record: last.clone(),
                     bytes: Bytes::from(last.encode()?),
                 };
+                target.set_head(&new_head.bytes);
+                note_pending(access, target, None);
                 match found {
                     Verdict::Purged => return Err(purged()),
                     Verdict::Replan => return Ok(Committed::Replan(Box::new(new_head))),
@@ -114,14 +120,6 @@ pub(crate) async fn commit(
             }
         }
     }
-}
-
-fn purged() -> Error {
-    Error::new(
-        ErrorKind::InvalidState,
-        "save",
-        "the notebook was purged; its data can't be brought back by a save",
-    )
 }
 
 /// A record whose fate may stay open is known on this disk before it is sent.

@@ -3,6 +3,7 @@
 mod chunks;
 mod commit;
 mod encode;
+mod lost;
 mod orphans;
 mod pack;
 mod pipeline;
@@ -28,6 +29,7 @@ use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
 use commit::{Committed, commit};
+use lost::distrust_lost;
 use nbws_core::index::IndexRoot;
 use nbws_core::limits::MAX_COMMENT_BYTES;
 use nbws_core::record::Place;
@@ -247,6 +249,13 @@ async fn prepare(
     };
     let is_head_tree =
         head_snapshot.is_some() && target.tree.as_ref().map(|(id, _)| *id) == head_snapshot;
+    let base_tree = match base_tree {
+        Some(tree) if !is_head_tree && !tree.keys.is_empty() => {
+            let index = base::index(access, target.folder.as_ref(), &index_root).await?;
+            Some(distrust_lost(access, index, tree).await?)
+        }
+        tree => tree,
+    };
     Ok(Start {
         index_place: record.and_then(|r| r.index),
         head,

@@ -3,9 +3,10 @@
 use crate::log::LogHead;
 use crate::session::Target;
 use crate::workspace::Access;
-use nbws_core::Result;
 use nbws_core::index::{IndexPart, IndexPartBuilder};
+use nbws_core::key::ContainerKey;
 use nbws_core::record::Kind;
+use nbws_core::{ErrorKind, Result};
 
 /// Packs that an unfinished save of this target left in the store, unless a Mark may name them.
 pub(crate) async fn load_orphans(
@@ -42,7 +43,23 @@ pub(crate) async fn load_orphans(
     }
     let mut builder = IndexPartBuilder::new();
     for (_, bytes) in uploaded {
-        builder.add_part(&IndexPart::decode(bytes)?);
+        let part = IndexPart::decode(bytes)?;
+        if is_there(access, &part).await? {
+            builder.add_part(&part);
+        }
     }
     Ok(Some(builder.finish()))
+}
+
+/// Nothing in the log protects these packs: somebody may have put the store back to a time before them.
+async fn is_there(access: &Access, part: &IndexPart) -> Result<bool> {
+    for pack in part.packs() {
+        let name = ContainerKey::pack(pack).to_string();
+        match access.store.head(&name).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(true)
 }
