@@ -9,6 +9,7 @@ mod read;
 mod root;
 mod scan;
 mod scanned;
+mod tree_file;
 pub(crate) mod state_place;
 mod walker;
 mod write;

@@ -6,11 +6,13 @@ use crate::log::LogHead;
 use crate::resolve::Resolved;
 use crate::session::Target;
 use crate::workspace::Access;
+use bytes::Bytes;
 use nbws_core::id::{ChunkId, SnapshotId};
 use nbws_core::index::Index;
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Everything about the snapshot to restore.
 pub(crate) struct Source {
@@ -19,7 +21,7 @@ pub(crate) struct Source {
     pub(crate) head: SnapshotId,
     pub(crate) root: SnapshotRoot,
     pub(crate) index: Index,
-    pub(crate) segments: Vec<Vec<u8>>,
+    pub(crate) segments: Vec<Bytes>,
     pub(crate) lists: HashMap<ChunkId, Vec<u8>>,
 }
 
@@ -49,7 +51,8 @@ pub(crate) async fn load_source(
     let index_root = base::index_root(access, target.folder.as_ref(), record).await?;
     let index = base::index(access, target.folder.as_ref(), &index_root).await?;
     let root = base::snapshot_root(access, &resolved.head.root, Some(&index)).await?;
-    let segments = base::segments(access, &index, &root).await?;
+    let known = target.tree.as_ref().map(|(_, tree)| Arc::clone(tree));
+    let segments = base::segments(access, &index, &root, known.as_deref()).await?;
     let ids = list_ids(&segments)?;
     let lists = ids
         .iter()
