@@ -77,11 +77,7 @@ pub(crate) async fn frame(
                 .at(place.object.to_string()),
         );
     }
-    if let Some(bytes) = folder
-        .map(|f| f.load_frame(place.hash))
-        .transpose()?
-        .flatten()
-    {
+    if let Some(bytes) = folder.and_then(|f| f.load_frame(place.hash)) {
         return Ok(remember(access, place.hash, kind, bytes));
     }
     let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.length);

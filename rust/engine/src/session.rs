@@ -23,6 +23,16 @@ use std::time::Duration;
 /// How long a verb tries to learn the fate of a record.
 pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// In the mark of an unfinished restore: the one that finishes it may remove what it finds.
+const MAY_DELETE: &str = " may delete";
+
+fn may_delete(root: &Root) -> bool {
+    let mut text = [0; 128];
+    root.open_file(path::RESTORING)
+        .and_then(|marker| marker.read_at(0, &mut text))
+        .is_ok_and(|read| text[..read].ends_with(MAY_DELETE.as_bytes()))
+}
+
 /// A locked target directory and what is known of it.
 pub(crate) struct Target {
     pub(crate) path: PathBuf,
@@ -36,6 +46,8 @@ pub(crate) struct Target {
     pub(crate) is_open: bool,
     /// A restore into the target began and did not end.
     pub(crate) is_half_restored: bool,
+    /// That restore began in an empty directory or was allowed to remove what it found: so may the one that finishes it.
+    pub(crate) is_half_replaced: bool,
     pub(crate) notices: Vec<String>,
 }
 
@@ -54,20 +66,30 @@ impl Target {
         } = choose_state_place(inner.options.state_dir.as_deref(), &path);
         let folder = state_root.map(|state| StateFolder::new(&state, inner.repository(), &path));
         let remembered = inner.memory().targets.get(&path).cloned();
-        let stored = match &folder {
-            Some(folder) => folder
-                .load_session()?
-                .filter(|s| s.repository == inner.repository()),
-            None => remembered.as_ref().map(|r| r.session.clone()),
+        let mut notices: Vec<String> = notice.into_iter().collect();
+        let stored = folder.as_ref().map_or(Ok(None), StateFolder::load_session);
+        let stored = stored.unwrap_or_else(|error| {
+            notices.push(format!("local state can't be read ({error})"));
+            None
+        });
+        let stored = stored.filter(|s| s.repository == inner.repository());
+        // Another program may have worked here since: what this one remembers is of an older tree then.
+        let is_current = |r: &Remembered| {
+            r.is_unstored || stored.is_none() || stored.as_ref() == Some(&r.session)
         };
-        let session = match stored {
-            Some(session) => session,
-            None => Session::new(inner.repository(), WriterId(crate::random::bytes()?)),
+        let remembered = remembered.filter(is_current);
+        let session = match (stored, &remembered) {
+            (_, Some(known)) if known.is_unstored => known.session.clone(),
+            (Some(session), _) => session,
+            // Somebody removed it under this process.
+            (None, Some(known)) => known.session.clone(),
+            (None, None) => Session::new(inner.repository(), WriterId(crate::random::bytes()?)),
         };
         let is_open = remembered
             .as_ref()
             .is_some_and(|r| r.session.head.is_some() && session.head.is_some());
         let is_half_restored = root.stat(path::RESTORING)?.is_some();
+        let is_half_replaced = is_half_restored && may_delete(&root);
         let mut target = Target {
             path,
             root,
@@ -77,25 +99,26 @@ impl Target {
             tree: None,
             is_open,
             is_half_restored,
-            notices: notice.into_iter().collect(),
+            is_half_replaced,
+            notices,
         };
-        target.load_tree(remembered)?;
+        target.load_tree(remembered);
         target.check_identity()?;
         Ok(target)
     }
 
-    fn load_tree(&mut self, remembered: Option<Remembered>) -> Result<()> {
+    fn load_tree(&mut self, remembered: Option<Remembered>) {
         let Some(base) = self.session.base else {
-            return Ok(());
+            return;
         };
         if let Some((id, tree)) = remembered.and_then(|r| r.tree)
             && id == base
         {
             self.tree = Some((id, tree));
         } else if let Some(folder) = &self.folder {
-            self.tree = folder.load_tree(base)?.map(|tree| (base, Arc::new(tree)));
+            let tree = folder.load_tree(base).ok().flatten();
+            self.tree = tree.map(|tree| (base, Arc::new(tree)));
         }
-        Ok(())
     }
 
     /// Forgets what was known of another directory at this path, and distrusts what a crash of the machine may have undone.
@@ -111,6 +134,7 @@ impl Target {
             self.notices
                 .push("the directory was replaced since it was last saved or restored".to_owned());
             self.session.proof = None;
+            self.session.base = None;
             self.tree = None;
         } else if is_known
             && !same_boot
@@ -134,6 +158,32 @@ impl Target {
         }
     }
 
+    /// Leaves the mark of an unfinished restore in the target, or nothing.
+    pub(crate) fn mark_half_restored(
+        &mut self,
+        snapshot: SnapshotId,
+        may_delete: bool,
+    ) -> Result<()> {
+        let mut text = snapshot.to_hex();
+        if may_delete {
+            text.push_str(MAY_DELETE);
+        }
+        let marker = self.root.create_file(path::RESTORING)?;
+        if let Err(error) = marker.write_at(0, text.as_bytes()) {
+            let _ = self.root.remove_file(path::RESTORING);
+            return Err(error);
+        }
+        (self.is_half_restored, self.is_half_replaced) = (true, may_delete);
+        Ok(())
+    }
+
+    /// The target was made the head as it is: whatever restore did not finish no longer matters.
+    pub(crate) fn forget_restore(&mut self) {
+        if self.is_half_restored && self.root.remove_file(path::RESTORING).is_ok() {
+            self.is_half_restored = false;
+        }
+    }
+
     /// The newest record that is known here.
     pub(crate) fn known_head(&self) -> Option<LogHead> {
         let text = self.session.head.as_deref()?;
@@ -149,13 +199,14 @@ impl Target {
         self.session.head = String::from_utf8(bytes.to_vec()).ok();
     }
 
-    /// Writes the session to disk (durable when this returns) and into the memory of this process.
+    /// Writes the session to disk (durable when this returns) and in any case into the memory of this process.
     pub(crate) fn store_session(&self, inner: &Inner) -> Result<()> {
-        if let Some(folder) = &self.folder {
-            folder.store_session(&self.session)?;
-        }
-        self.remember(inner);
-        Ok(())
+        let stored = match &self.folder {
+            Some(folder) => folder.store_session(&self.session),
+            None => Ok(()),
+        };
+        self.remember(inner, stored.is_err() || self.folder.is_none());
+        stored
     }
 
     /// Notes that the target now holds `tree`, the tree of `snapshot`. Tree first, session second: a crash between the two
@@ -166,12 +217,14 @@ impl Target {
         snapshot: SnapshotId,
         tree: KnownTree,
     ) -> Result<()> {
-        if let Some(folder) = &self.folder {
-            folder.store_tree(snapshot, &tree)?;
-        }
+        let stored = match &self.folder {
+            Some(folder) => folder.store_tree(snapshot, &tree),
+            None => Ok(()),
+        };
+        // Without the tree the next process reads every file, but it knows what is proven.
         self.session.base = Some(snapshot);
         self.tree = Some((snapshot, Arc::new(tree)));
-        self.store_session(inner)
+        self.store_session(inner).and(stored)
     }
 
     /// Decides the fate of a record that an earlier save left open, by sending the same bytes again. Whether there was one.
@@ -209,7 +262,7 @@ impl Target {
         self.session.pending = None;
         // Whatever else happened meanwhile is found by asking, not by assuming.
         self.is_open = false;
-        self.store_session(&access.inner)?;
+        self.store_session_or_go_on(&access.inner);
         Ok(true)
     }
 
@@ -237,13 +290,14 @@ impl Target {
             "local state can't be written ({error}); the next save reads every file"
         ));
         self.folder = None;
-        self.remember(inner);
+        self.remember(inner, true);
     }
 
-    fn remember(&self, inner: &Inner) {
+    fn remember(&self, inner: &Inner, is_unstored: bool) {
         let remembered = Remembered {
             session: self.session.clone(),
             tree: self.tree.clone(),
+            is_unstored,
         };
         inner.memory().targets.insert(self.path.clone(), remembered);
     }

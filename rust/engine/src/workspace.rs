@@ -46,6 +46,8 @@ pub(crate) struct Memory {
 pub(crate) struct Remembered {
     pub(crate) session: Session,
     pub(crate) tree: Option<(SnapshotId, Arc<KnownTree>)>,
+    /// It could not be written: what the disk holds is older.
+    pub(crate) is_unstored: bool,
 }
 
 /// One verb's view of the repository: requests are counted per verb.

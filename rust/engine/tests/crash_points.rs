@@ -13,6 +13,7 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use nbws_core::id::{CommitId, FrameHash};
 use nbws_core::key;
 use nbws_core::record::{Body, Place, Record, SettingsBody};
+use nbws_engine::options::{Delete, RestoreOptions};
 use nbws_engine::store::testkit::{Fault, Faulty, Verb};
 use nbws_engine::store::{Store, StoreOptions};
 use nbws_engine::{Error, ErrorKind, Result, Workspace};
@@ -49,9 +50,16 @@ enum Scene {
     RestoreNew,
     /// An older snapshot, over a tree with unsaved work.
     RestoreInPlace,
+    /// Some paths, over a tree with unsaved work.
+    RestorePart,
+    /// Some paths, into a workspace that its user has emptied.
+    RestorePartIntoEmpty,
 }
 
-const SCENES: [Scene; 9] = [
+/// What the partial restores ask for.
+const PARTS: [&str; 2] = ["large.bin", "lib"];
+
+const SCENES: [Scene; 11] = [
     Scene::FirstSave,
     Scene::SecondSave,
     Scene::LosesToSettings,
@@ -61,6 +69,8 @@ const SCENES: [Scene; 9] = [
     Scene::AfterLandedSave,
     Scene::RestoreNew,
     Scene::RestoreInPlace,
+    Scene::RestorePart,
+    Scene::RestorePartIntoEmpty,
 ];
 
 impl Scene {
@@ -70,7 +80,11 @@ impl Scene {
     }
 
     fn restores(self) -> bool {
-        matches!(self, Scene::RestoreNew | Scene::RestoreInPlace)
+        matches!(self, Scene::RestoreNew | Scene::RestoreInPlace) || self.is_part()
+    }
+
+    fn is_part(self) -> bool {
+        matches!(self, Scene::RestorePart | Scene::RestorePartIntoEmpty)
     }
 
     fn has_rival(self) -> bool {
@@ -142,6 +156,11 @@ async fn prepare(scene: Scene) -> Stage {
             edit(&work, 2);
         }
         Scene::RestoreNew => fs::remove_dir_all(&work).unwrap(),
+        Scene::RestorePartIntoEmpty => {
+            for entry in fs::read_dir(&work).unwrap() {
+                remove(&entry.unwrap().path());
+            }
+        }
         Scene::RestoreInPlace => {
             let second = save(&ws, &work).await.unwrap().snapshot;
             stage.acknowledged.push((second, listing(&work)));
@@ -256,7 +275,18 @@ async fn run_verb(scene: Scene, root: &Path, ws: &Workspace) -> Result<String> {
         Scene::RestoreInPlace => restore_with(ws, &work, of("latest~1"))
             .await
             .map(|r| r.snapshot),
+        Scene::RestorePart | Scene::RestorePartIntoEmpty => {
+            restore_with(ws, &work, parts()).await.map(|r| r.snapshot)
+        }
         _ => save(ws, &work).await.map(|r| r.snapshot),
+    }
+}
+
+fn parts() -> RestoreOptions {
+    let paths = PARTS.map(|path| path.as_bytes().to_vec());
+    RestoreOptions {
+        paths: Some(paths.to_vec()),
+        ..restore_options()
     }
 }
 
@@ -293,6 +323,10 @@ async fn assert_rescued(shelf: &Arc<Shelf>, error: &Error, tree: &Listing) {
         matches!(error.kind(), ErrorKind::Fenced | ErrorKind::InvalidState),
         "{error:?}"
     );
+    if tree.is_empty() && error.kind() == ErrorKind::InvalidState {
+        assert_eq!(error.rescue(), None, "there is nothing to keep");
+        return;
+    }
     let rescue = error.rescue().unwrap_or_else(|| panic!("{error:?}"));
     let (_, found) = tree_of(shelf.clone(), rescue).await.unwrap();
     assert_eq!(difference(&found, tree), None, "rescue");
@@ -495,9 +529,62 @@ async fn judge_restore(stage: &mut Stage, outcome: Outcome, memory: Memory) {
     assert_clean(&shelf, &stage.acknowledged).await;
 }
 
+/// A partial restore changes nothing of what is proven: whole files, no marker, and the next save works.
+async fn judge_part(stage: &mut Stage, outcome: Outcome, memory: Memory) {
+    let shelf = stage.shelf.clone();
+    let directory = work(stage.root.path());
+    assert_head(&shelf, &stage.acknowledged[0].1.clone()).await;
+    assert_clean(&shelf, &stage.acknowledged).await;
+    let found = listing(&directory);
+    assert!(!directory.join(RESTORING).exists());
+    assert_whole_files(stage, &found);
+    if contents(&found) != contents(&stage.before) && !stage.before.is_empty() {
+        assert_work_is_kept(&shelf, &stage.before).await;
+    }
+    let ws = match outcome.process.filter(|_| !outcome.died) {
+        Some(process) => process,
+        None => open(shelf.clone(), &state(stage.root.path()))
+            .await
+            .unwrap(),
+    };
+    match save(&ws, &directory).await {
+        Ok(_) => assert_head(&shelf, &found).await,
+        Err(e) => {
+            assert!(memory == Memory::Hurt, "{e:?}");
+            assert_rescued(&shelf, &e, &found).await;
+        }
+    }
+    drop(ws);
+    let ws = open(shelf.clone(), &state(stage.root.path()))
+        .await
+        .unwrap();
+    let options = RestoreOptions {
+        snapshot: stage.acknowledged[0].0.clone(),
+        delete: Delete::Yes,
+        ..parts()
+    };
+    restore_with(&ws, &directory, options).await.unwrap();
+    let is_part = |path: &Path| PARTS.iter().any(|part| path.starts_with(part));
+    let chosen = |tree: &Listing| -> Listing {
+        let entries = tree.iter().filter(|(path, _)| is_part(path));
+        // A file with a name outside of what was asked for has fewer names here.
+        let one = |(path, fact): (&PathBuf, &Fact)| {
+            let fact = Fact {
+                nlink: 1,
+                ..fact.clone()
+            };
+            (path.clone(), fact)
+        };
+        entries.map(one).collect()
+    };
+    let now = chosen(&listing(&directory));
+    assert_eq!(difference(&now, &chosen(&stage.wanted)), None);
+    assert_clean(&shelf, &stage.acknowledged).await;
+}
+
 /// Over an existing tree, every file is the old one or the new one.
 fn assert_whole_files(stage: &Stage, found: &Listing) {
-    if stage.scene != Scene::RestoreInPlace {
+    if stage.scene == Scene::RestoreNew {
         return;
     }
     for (path, fact) in found {
@@ -549,6 +636,7 @@ async fn restore_without_state(shelf: &Arc<Shelf>, stage: &Stage, is_marked: boo
 
 async fn judge(stage: &mut Stage, outcome: Outcome, memory: Memory) {
     match stage.scene.restores() {
+        true if stage.scene.is_part() => judge_part(stage, outcome, memory).await,
         true => judge_restore(stage, outcome, memory).await,
         false => judge_save(stage, outcome, memory).await,
     }
@@ -695,7 +783,10 @@ impl Damage {
         | Damage::Cut(name)
         | Damage::Full(name)
         | Damage::Block(name)) = self;
-        let path = folder.join(name);
+        let path = match name {
+            "" => folder.clone(),
+            name => folder.join(name),
+        };
         match self {
             Damage::Remove(_) => remove(&path),
             Damage::Flip(_) => bend(&path, |bytes| {
@@ -767,7 +858,7 @@ async fn hurt((scene, operation, dies, damage): Hurt) {
         outcome = perform(scene, &root, trap).await;
         if let Err(e) = &outcome.result {
             // Without knowing where the tree comes from, a restore asks before it replaces anything.
-            let asks = scene == Scene::RestoreInPlace && e.kind() == ErrorKind::InvalidInput;
+            let asks = scene.restores() && e.kind() == ErrorKind::InvalidInput;
             assert!(asks || e.rescue().is_some(), "{e:?}");
         }
     }

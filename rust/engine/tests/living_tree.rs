@@ -15,14 +15,13 @@ use nbws_engine::cancel::CancelToken;
 use nbws_engine::options::{RestoreOptions, SaveOptions};
 use nbws_engine::progress::Progress;
 use nbws_engine::report::SaveReport;
-#[allow(unused_imports)]
-use nbws_engine::store::testkit::{Recording, Slow, Verb};
+use nbws_engine::store::testkit::{Recording, Verb};
 use nbws_engine::store::{Created, ObjectInfo, Store};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -243,7 +242,8 @@ async fn shrinking_files_hold_no_bytes_that_were_never_there() {
         let copy = lab.copy_of(&report.snapshot).await;
         for name in ["small.bin", "large.bin"] {
             let bytes = fs::read(copy.join(name)).unwrap();
-            assert!(bytes == words(bytes.len() as u64 / 8), "{name}");
+            let is_prefix = bytes == words(bytes.len() as u64 / 8);
+            assert!(is_prefix || has(&report.unstable, name), "{name}");
         }
         fs::remove_dir_all(copy).unwrap();
     }
@@ -1143,4 +1143,817 @@ async fn attributes_that_are_too_large_cost_no_content() {
         assert!(fs::read(copy.join("large")).unwrap() == noise(4, 300_000));
         assert!(copy.join("dir").is_dir());
     }
+}
+
+// --- saves that leave work out ---------------------------------------------------------------------------------------
+
+fn within(deadline: Duration) -> SaveOptions {
+    SaveOptions {
+        deadline: Some(deadline),
+        ..SaveOptions::default()
+    }
+}
+
+fn partial_tree(work: &Path) {
+    for i in 0..300u64 {
+        write(&work.join(format!("d{}/f{i}.txt", i % 9)), noise(i, 3_000));
+    }
+    for i in 0..4u64 {
+        write(
+            &work.join(format!("large{i}.bin")),
+            noise(1_000 + i, 600_000),
+        );
+    }
+    std::os::unix::fs::symlink("x", work.join("link")).unwrap();
+    fs::hard_link(work.join("large0.bin"), work.join("d0/again.bin")).unwrap();
+}
+
+/// Asserts that every file that a snapshot holds is one of the two versions, and that what is neither is listed as omitted.
+async fn assert_partial(lab: &Lab, report: &SaveReport, work: &Path, before: Option<&Path>) {
+    let copy = lab.copy_of(&report.snapshot).await;
+    let (found, now) = (tree(&copy), tree(work));
+    let old = before.map(tree).unwrap_or_default();
+    let left_out = omitted(report);
+    for (path, node) in &now {
+        let shown = String::from_utf8_lossy(path).into_owned();
+        let same = |other: &Node| {
+            (other.kind, other.size, &other.content) == (node.kind, node.size, &node.content)
+        };
+        match found.get(path) {
+            Some(stored) if same(stored) => {
+                assert!(
+                    !left_out.contains(&shown),
+                    "{shown} is stored and listed as omitted"
+                );
+            }
+            Some(stored) => {
+                let previous = old.get(path).expect(&shown);
+                assert_eq!(
+                    (&stored.content, stored.mtime),
+                    (&previous.content, previous.mtime)
+                );
+                assert!(left_out.contains(&shown), "{shown} is old and not listed");
+            }
+            None => {
+                assert!(
+                    !old.contains_key(path),
+                    "{shown} was stored before and is gone"
+                );
+                assert!(
+                    left_out.contains(&shown),
+                    "{shown} is missing and not listed"
+                );
+            }
+        }
+    }
+    assert!(found.keys().all(|path| now.contains_key(path)));
+    fs::remove_dir_all(copy).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_commits_whole_files_and_the_next_save_completes_them() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    partial_tree(&work);
+    let ws = lab.open().await;
+    let first = save_with(&ws, &work, within(Duration::ZERO)).await;
+    assert!(first.partial && !first.complete);
+    assert_eq!(first.omitted.len(), 305);
+    assert_eq!(first.files_total, 1, "the symlink");
+    assert!(!first.warnings.is_empty());
+    assert_partial(&lab, &first, &work, None).await;
+    assert!(ws.snapshots().await.unwrap()[0].partial);
+    // Another deadline changes nothing; nothing is lost by it.
+    let second = save_with(&ws, &work, within(Duration::ZERO)).await;
+    assert!(second.partial && second.omitted.len() == 305);
+    let whole = save(&ws, &work).await;
+    assert!(
+        whole.complete && !whole.partial && whole.omitted.is_empty(),
+        "{whole:?}"
+    );
+    lab.assert_holds(&whole.snapshot, &work).await;
+    let base = lab.copy_of(&whole.snapshot).await;
+    // Changed files keep their previous version, new ones are omitted, removed ones are removed.
+    for i in 0..50u64 {
+        write(
+            &work.join(format!("d{}/f{i}.txt", i % 9)),
+            noise(5_000 + i, 3_100),
+        );
+        write(&work.join(format!("new{i}.txt")), noise(6_000 + i, 100));
+    }
+    write(&work.join("large0.bin"), noise(7_000, 500_000));
+    fs::remove_file(work.join("d5/f5.txt")).unwrap();
+    fs::remove_file(work.join("d6/f60.txt")).unwrap();
+    let report = save_with(&ws, &work, within(Duration::ZERO)).await;
+    assert!(report.partial && !report.complete);
+    assert_partial(&lab, &report, &work, Some(&base)).await;
+    let whole = save(&ws, &work).await;
+    assert!(whole.complete, "{whole:?}");
+    lab.assert_holds(&whole.snapshot, &work).await;
+    assert_eq!(save(&ws, &work).await.files_opened, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_deadlines_make_progress() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    partial_tree(&work);
+    for i in 0..40u64 {
+        write(
+            &work.join(format!("text{i}.txt")),
+            format!("line {i} of a text\n").repeat(30_000),
+        );
+    }
+    let ws = lab.open().await;
+    let mut rounds = 0;
+    let last = loop {
+        let options = SaveOptions {
+            level: nbws_engine::options::Level::Fixed(12),
+            threads: Some(1),
+            ..within(Duration::from_millis(if rounds < 10 { 60 } else { 400 }))
+        };
+        let report = save_with(&ws, &work, options).await;
+        assert_eq!(report.partial, !report.omitted.is_empty());
+        assert_partial(&lab, &report, &work, None).await;
+        rounds += 1;
+        if !report.partial {
+            break report;
+        }
+        assert!(
+            rounds < 200,
+            "deadlines never end: {} are left",
+            report.omitted.len()
+        );
+    };
+    assert!(last.complete);
+    println!("{rounds} saves with a deadline");
+    lab.assert_holds(&last.snapshot, &work).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_interrupts_a_large_file() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    write(&work.join("notes.txt"), "small");
+    let text: Vec<u8> = noise(1, 45_000_000).iter().map(|b| b'a' + b % 16).collect();
+    write(&work.join("large.txt"), text);
+    let ws = lab.open().await;
+    let options = SaveOptions {
+        level: nbws_engine::options::Level::Fixed(19),
+        threads: Some(1),
+        ..within(Duration::from_millis(300))
+    };
+    let started = Instant::now();
+    let report = save_with(&ws, &work, options).await;
+    let took = started.elapsed();
+    assert!(report.partial, "45 MB at level 19 were stored in {took:?}");
+    assert_eq!(omitted(&report), ["large.txt"]);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(
+        fs::read(lab.copy_of(&report.snapshot).await.join("notes.txt")).unwrap(),
+        b"small"
+    );
+    let whole = save(&ws, &work).await;
+    assert!(whole.complete);
+    lab.assert_holds(&whole.snapshot, &work).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hard_limit_keeps_small_files_and_leaves_large_new_ones_out() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    write(&work.join("old.bin"), noise(1, 1_000_000));
+    write(&work.join("run.ipynb"), noise(2, 2_000));
+    let ws = lab.open().await;
+    save(&ws, &work).await;
+    let before = lab.copy_of("latest").await;
+    write(&work.join("new.bin"), noise(3, 5_000_000));
+    write(&work.join("middle.bin"), noise(4, 400_000));
+    write(&work.join("code.py"), noise(5, 3_000));
+    write(&work.join("run.ipynb"), noise(6, 2_500));
+    let limited = |bytes: u64| SaveOptions {
+        hard_bytes: Some(bytes),
+        ..SaveOptions::default()
+    };
+    let report = save_with(&ws, &work, limited(2_000_000)).await;
+    assert!(report.partial && !report.complete);
+    assert_eq!(omitted(&report), ["new.bin"]);
+    assert_eq!(report.omitted[0].size, 5_000_000);
+    assert!(report.bytes_total <= 2_000_000);
+    assert_partial(&lab, &report, &work, Some(&before)).await;
+    // Code goes in even above the limit; a large file that would grow past it keeps its previous version.
+    write(&work.join("more.py"), noise(7, 4_000));
+    write(&work.join("old.bin"), noise(8, 3_000_000));
+    let report = save_with(&ws, &work, limited(100_000)).await;
+    let mut left_out = omitted(&report);
+    left_out.sort();
+    assert_eq!(left_out, ["new.bin", "old.bin"]);
+    assert_partial(&lab, &report, &work, Some(&before)).await;
+    // Neither the limit nor time passing loses what is omitted: a restore in place leaves it alone.
+    let keep = RestoreOptions {
+        discard_changes: true,
+        ..RestoreOptions::default()
+    };
+    let restored = restore_with(&ws, &work, keep).await;
+    assert!(restored.complete, "{restored:?}");
+    assert!(fs::read(work.join("new.bin")).unwrap() == noise(3, 5_000_000));
+    assert!(fs::read(work.join("old.bin")).unwrap() == noise(1, 1_000_000));
+    // With room it is stored, and omitted entries end when the file is gone.
+    let report = save_with(&ws, &work, limited(50_000_000)).await;
+    assert!(report.complete && report.omitted.is_empty(), "{report:?}");
+    lab.assert_holds(&report.snapshot, &work).await;
+    write(&work.join("too-large.bin"), noise(9, 60_000_000));
+    assert_eq!(
+        omitted(&save_with(&ws, &work, limited(50_000_000)).await),
+        ["too-large.bin"]
+    );
+    fs::remove_file(work.join("too-large.bin")).unwrap();
+    let report = save_with(&ws, &work, limited(50_000_000)).await;
+    assert!(report.complete && report.omitted.is_empty(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn omitted_paths_stay_unknown_elsewhere() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    partial_tree(&work);
+    let ws = lab.open().await;
+    let options = SaveOptions {
+        hard_bytes: Some(1_000_000),
+        ..SaveOptions::default()
+    };
+    let first = save_with(&ws, &work, options).await;
+    let left_out = omitted(&first);
+    assert!(!left_out.is_empty());
+    // A machine that never had the files saves without calling them removed ...
+    let other = lab.open_as("other").await;
+    let copy = lab.path("copy");
+    restore(&other, &copy).await;
+    write(&copy.join("more"), "more");
+    let second = save(&other, &copy).await;
+    assert!(
+        !second.complete,
+        "what is omitted is still unknown: {second:?}"
+    );
+    assert_eq!(omitted(&second), left_out);
+    // ... and a restore of that in the first place leaves the files where they are.
+    let back = restore(&ws, &work).await;
+    assert!(
+        back.rescue.is_some(),
+        "work that was never stored is kept first: {back:?}"
+    );
+    for path in &left_out {
+        assert!(work.join(path).exists(), "{path} was removed");
+    }
+    assert!(work.join("more").exists());
+    let last = save(&ws, &work).await;
+    assert!(last.complete, "{last:?}");
+    lab.assert_holds(&last.snapshot, &work).await;
+}
+
+// --- cancelling ------------------------------------------------------------------------------------------------------
+
+/// Cancels when the store is asked for the n-th time.
+#[derive(Debug)]
+struct CancelAt {
+    inner: Arc<dyn Store>,
+    token: CancelToken,
+    left: AtomicU64,
+    /// Count a request when it has ended, not when it begins.
+    ended: bool,
+}
+
+impl CancelAt {
+    fn count(&self, ended: bool) {
+        if self.ended == ended && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.token.cancel();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for CancelAt {
+    async fn put(&self, key: &str, bytes: bytes::Bytes) -> nbws_engine::Result<()> {
+        self.count(false);
+        let outcome = self.inner.put(key, bytes).await;
+        self.count(true);
+        outcome
+    }
+    async fn create(&self, key: &str, bytes: bytes::Bytes) -> nbws_engine::Result<Created> {
+        self.count(false);
+        self.inner.create(key, bytes).await
+    }
+    async fn get(&self, key: &str) -> nbws_engine::Result<bytes::Bytes> {
+        self.count(false);
+        self.inner.get(key).await
+    }
+    async fn get_range(
+        &self,
+        key: &str,
+        range: std::ops::Range<u64>,
+    ) -> nbws_engine::Result<bytes::Bytes> {
+        self.count(false);
+        self.inner.get_range(key, range).await
+    }
+    async fn head(&self, key: &str) -> nbws_engine::Result<ObjectInfo> {
+        self.count(false);
+        self.inner.head(key).await
+    }
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> nbws_engine::Result<Vec<ObjectInfo>> {
+        self.count(false);
+        self.inner.list(prefix, after).await
+    }
+    async fn delete(&self, key: &str) -> nbws_engine::Result<()> {
+        self.count(false);
+        self.inner.delete(key).await
+    }
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_cancelled_at_any_request_is_typed_and_repeatable() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    make_tree(&work, 40);
+    let first = save(&lab.open().await, &work).await;
+    let mut cancelled = 0;
+    for at in 1..40 {
+        write(&work.join("nb.ipynb"), noise(at, 3_000));
+        write(&work.join(format!("n{at}.bin")), noise(at, 300_000));
+        let token = CancelToken::new();
+        let store = Arc::new(CancelAt {
+            inner: Arc::clone(&lab.store),
+            token: token.clone(),
+            left: AtomicU64::new(at + 1),
+            ended: false,
+        });
+        // A process that starts anew asks the store for more.
+        let ws = lab.open_on(store.clone(), "state").await;
+        let outcome = ws.save(&work, SaveOptions::default(), None, token).await;
+        let was_reached = store.left.load(Ordering::Relaxed) > u64::MAX / 2
+            || store.left.load(Ordering::Relaxed) == 0;
+        match outcome {
+            Ok(report) => lab.assert_holds(&report.snapshot, &work).await,
+            Err(error) => {
+                // Cancelled between sending the record and its confirmation: its fate is open.
+                let kinds = [ErrorKind::Cancelled, ErrorKind::CommitUnknown];
+                assert!(kinds.contains(&error.kind()), "at {at}: {error:?}");
+                cancelled += 1;
+            }
+        }
+        let ws = lab.open().await;
+        let report = save(&ws, &work).await;
+        assert!(report.complete, "at {at}: {report:?}");
+        lab.assert_holds(&report.snapshot, &work).await;
+        assert!(ws.rescues().await.unwrap().is_empty(), "at {at}");
+        if !was_reached {
+            break;
+        }
+    }
+    assert!(cancelled > 2, "{cancelled}");
+    assert!(lab.open().await.snapshots().await.unwrap()[0].snapshot == first.snapshot);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_cancelled_at_any_progress_is_typed_and_repeatable() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    let mut expected = Vec::new();
+    for (phase, after) in [
+        ("scan", 0),
+        ("save", 0),
+        ("save", 30),
+        ("save", 120),
+        ("save", 300),
+        ("commit", 0),
+    ] {
+        for i in 0..30u64 {
+            write(
+                &work.join(format!("{phase}-{after}/{i}.txt")),
+                format!("{i}\n").repeat(70_000),
+            );
+        }
+        let ws = lab.open().await;
+        let before = ws.snapshots().await.unwrap().len();
+        let token = CancelToken::new();
+        let (cancel, started) = (token.clone(), Instant::now());
+        let mark = Arc::new(std::sync::OnceLock::new());
+        let sink = move |p: Progress| {
+            if p.phase == phase {
+                let begun = *mark.get_or_init(Instant::now);
+                if begun.elapsed() >= Duration::from_millis(after) {
+                    cancel.cancel();
+                }
+            }
+        };
+        let options = SaveOptions {
+            level: nbws_engine::options::Level::Fixed(9),
+            ..SaveOptions::default()
+        };
+        let sink: nbws_engine::progress::ProgressSink = Arc::new(sink);
+        let outcome = ws.save(&work, options, Some(sink), token).await;
+        expected.push((phase, after, outcome.as_ref().err().map(|e| e.kind())));
+        if let Err(error) = outcome {
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Cancelled,
+                "{phase} {after}: {error:?}"
+            );
+            assert_eq!(
+                ws.snapshots().await.unwrap().len(),
+                before,
+                "the head is untouched"
+            );
+        }
+        assert!(started.elapsed() < Duration::from_secs(30));
+        let report = save(&ws, &work).await;
+        assert!(report.complete);
+        lab.assert_holds(&report.snapshot, &work).await;
+    }
+    let hit = expected
+        .iter()
+        .filter(|(_, _, kind)| kind.is_some())
+        .count();
+    assert!(hit >= 3, "{expected:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancelled_save_uploaded_is_reused() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    let total = 48_000_000u64;
+    for i in 0..48u64 {
+        write(&work.join(format!("{i}.bin")), noise(i, 1_000_000));
+    }
+    let recording = Arc::new(Recording::new(Arc::clone(&lab.store)));
+    let token = CancelToken::new();
+    let store = Arc::new(CancelAt {
+        inner: recording.clone(),
+        token: token.clone(),
+        left: AtomicU64::new(2),
+        ended: true,
+    });
+    let ws = lab.open_on(store, "state").await;
+    recording.take();
+    let options = SaveOptions {
+        memory_bytes: Some(64 << 20),
+        ..SaveOptions::default()
+    };
+    let error = ws
+        .save(&work, options.clone(), None, token)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let sent = |requests: &[nbws_engine::store::testkit::Request]| -> u64 {
+        let puts = requests
+            .iter()
+            .filter(|r| r.verb == Verb::Put && r.key.starts_with("packs/"));
+        puts.map(|r| r.bytes).sum()
+    };
+    let first = sent(&recording.take());
+    assert!(
+        first >= 8 << 20,
+        "at least one pack was stored before: {first}"
+    );
+    assert!(ws.snapshots().await.unwrap().is_empty());
+    let report = save_with(&ws, &work, options).await;
+    let second = sent(&recording.take());
+    assert!(
+        second < total - first + (1 << 20),
+        "{first} bytes were sent, then {second}"
+    );
+    lab.assert_holds(&report.snapshot, &work).await;
+    let check = nbws_engine::options::CheckOptions { read_data: 1.0 };
+    assert!(
+        ws.check(check, None, CancelToken::new())
+            .await
+            .unwrap()
+            .complete
+    );
+}
+
+// --- workspaces that shrink or are not there ---------------------------------------------------------------------------
+
+/// The newest record as it lies in the store.
+async fn newest_record(store: &Arc<dyn Store>) -> nbws_core::record::Record {
+    let log = store.list("log/", None).await.unwrap();
+    let bytes = store.get(&log.last().unwrap().key).await.unwrap();
+    nbws_core::record::Record::decode(&bytes).unwrap()
+}
+
+fn pin(record: &nbws_core::record::Record) -> Option<u64> {
+    match &record.body {
+        nbws_core::record::Body::Snapshot(body) => body.pin_base_until_ms,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losing_more_than_half_warns_and_pins_the_base() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    for i in 0..10u64 {
+        write(&work.join(format!("{i}")), noise(i, 1_000));
+    }
+    let ws = lab.open().await;
+    let first = save(&ws, &work).await;
+    assert_eq!(pin(&newest_record(&lab.store).await), None);
+    // Exactly half is no loss.
+    for i in 0..5 {
+        fs::remove_file(work.join(format!("{i}"))).unwrap();
+    }
+    let half = save(&ws, &work).await;
+    assert!(half.warnings.is_empty(), "{half:?}");
+    assert_eq!(pin(&newest_record(&lab.store).await), None);
+    // Of five files, two are less than half.
+    for i in 5..8 {
+        fs::remove_file(work.join(format!("{i}"))).unwrap();
+    }
+    let less = save(&ws, &work).await;
+    assert!(
+        less.complete && less.warnings.iter().any(|w| w.contains("more than half")),
+        "{less:?}"
+    );
+    let record = newest_record(&lab.store).await;
+    let until = pin(&record).expect("the base is pinned");
+    let off = until.abs_diff(record.time_ms + 30 * 86_400_000);
+    assert!(off < 60_000, "{off} ms off");
+    // Bytes count as well as files.
+    write(&work.join("8"), "tiny");
+    write(&work.join("9"), "tiny");
+    write(&work.join("more"), "tiny");
+    let bytes = save(&ws, &work).await;
+    assert!(
+        bytes.warnings.iter().any(|w| w.contains("more than half")),
+        "{bytes:?}"
+    );
+    // Everything gone is saved all the same, and all of it is still there.
+    for path in ["8", "9", "more"] {
+        fs::remove_file(work.join(path)).unwrap();
+    }
+    let nothing = save(&ws, &work).await;
+    assert_eq!(nothing.files_total, 0);
+    assert!(pin(&newest_record(&lab.store).await).is_some());
+    assert!(
+        nothing
+            .warnings
+            .iter()
+            .any(|w| w.contains("more than half"))
+    );
+    assert_eq!(tree(&lab.copy_of(&first.snapshot).await).len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_root_is_not_saved_as_the_head() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    make_tree(&work, 20);
+    let ws = lab.open().await;
+    let first = save(&ws, &work).await;
+    // Replaced by an empty directory: nothing to keep.
+    fs::rename(&work, lab.path("away")).unwrap();
+    fs::create_dir(&work).unwrap();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.rescue()),
+        (ErrorKind::InvalidState, None),
+        "{error:?}"
+    );
+    assert_eq!(head(&ws).await, (first.snapshot.clone(), 1));
+    assert!(ws.rescues().await.unwrap().is_empty());
+    // Replaced by other files: they are kept beside the head.
+    write(&work.join("other"), "other");
+    for ws in [&ws, &lab.open().await] {
+        let error = try_save(ws, &work, SaveOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidState, "{error:?}");
+        let rescue = error.rescue().expect("a rescue").to_owned();
+        let copy = lab.copy_of(&rescue).await;
+        assert_eq!(fs::read(copy.join("other")).unwrap(), b"other");
+        assert_eq!(tree(&copy).len(), 1);
+        assert_eq!(head(ws).await, (first.snapshot.clone(), 1));
+    }
+    // The directory comes back.
+    fs::remove_dir_all(&work).unwrap();
+    fs::rename(lab.path("away"), &work).unwrap();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::InvalidState,
+        "its proof went with it: {error:?}"
+    );
+    let report = restore_with(&ws, &work, deleting(nbws_engine::options::Delete::Yes)).await;
+    assert!(report.complete);
+    assert_eq!(save(&ws, &work).await.snapshot, first.snapshot);
+    // Who knows better takes over.
+    fs::rename(&work, lab.path("away")).unwrap();
+    write(&work.join("mine"), "mine");
+    let options = SaveOptions {
+        take_over: true,
+        ..SaveOptions::default()
+    };
+    let taken = save_with(&ws, &work, options).await;
+    assert_eq!(head(&ws).await, (taken.snapshot.clone(), 2));
+    lab.assert_holds(&taken.snapshot, &work).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_is_missing_or_a_file_is_a_typed_error() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    make_tree(&work, 5);
+    let ws = lab.open().await;
+    let first = save(&ws, &work).await;
+    fs::rename(&work, lab.path("away")).unwrap();
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert!(!work.exists(), "nothing is made");
+    write(&work, "a file");
+    let error = try_save(&ws, &work, SaveOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    let error = try_restore(&ws, &work, RestoreOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    let error = try_restore(&ws, &work.join("below"), RestoreOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::LocalIo | ErrorKind::InvalidInput),
+        "{error:?}"
+    );
+    assert_eq!(fs::read(&work).unwrap(), b"a file");
+    assert_eq!(head(&ws).await, (first.snapshot.clone(), 1));
+    // A link to the directory is the directory.
+    fs::remove_file(&work).unwrap();
+    std::os::unix::fs::symlink(lab.path("away"), lab.path("link")).unwrap();
+    fs::rename(lab.path("away"), &work).unwrap();
+    fs::remove_file(lab.path("link")).unwrap();
+    std::os::unix::fs::symlink(&work, lab.path("link")).unwrap();
+    let report = save(&ws, &lab.path("link")).await;
+    assert_eq!((report.snapshot, report.files_opened), (first.snapshot, 0));
+}
+
+// --- rules -------------------------------------------------------------------------------------------------------------
+
+fn stored(found: &std::collections::BTreeMap<Vec<u8>, Node>) -> Vec<String> {
+    let files = found
+        .iter()
+        .filter(|(_, n)| n.kind != rustix::fs::FileType::Directory);
+    files
+        .map(|(p, _)| String::from_utf8(p.clone()).unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ignore_files_and_patterns_leave_paths_out_and_bad_lines_are_reported() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    for path in [
+        "a.py",
+        "a.tmp",
+        "cache/x",
+        "sub/a.tmp",
+        "sub/keep.tmp",
+        "sub/deep/cache/y",
+        "secret",
+        "b/secret",
+    ] {
+        write(&work.join(path), path);
+    }
+    write(
+        &work.join(".nbwsignore"),
+        "# rules\n*.tmp\n/cache/\n[z-\n.workspace.initialized\n\nok\n{a,b\n",
+    );
+    write(&work.join("sub/.nbwsignore"), "!keep.tmp\n");
+    write(&work.join(".workspace.initialized"), "marker");
+    let ws = lab.open().await;
+    let options = SaveOptions {
+        exclude: vec!["secret".to_owned(), ".workspace.initialized".to_owned()],
+        ..SaveOptions::default()
+    };
+    let report = save_with(&ws, &work, options.clone()).await;
+    let expected = [
+        ".nbwsignore",
+        ".workspace.initialized",
+        "a.py",
+        "sub/.nbwsignore",
+        "sub/deep/cache/y",
+        "sub/keep.tmp",
+    ];
+    assert_eq!(
+        stored(&tree(&lab.copy_of(&report.snapshot).await)),
+        expected
+    );
+    assert_eq!(
+        report.files_opened,
+        6 + 2,
+        "the files, and the ignore files for their rules"
+    );
+    for line in ["line 4", "line 8"] {
+        let found = report
+            .warnings
+            .iter()
+            .any(|w| w.contains(".nbwsignore") && w.contains(line));
+        assert!(found, "{line}: {:?}", report.warnings);
+    }
+    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+    let again = save_with(&ws, &work, options).await;
+    assert_eq!((again.snapshot, again.files_opened), (report.snapshot, 2));
+    // A rule that goes brings the path in, a rule that comes takes it out; the disk keeps it.
+    write(&work.join(".nbwsignore"), "*.py\n");
+    let report = save(&ws, &work).await;
+    let found = stored(&tree(&lab.copy_of(&report.snapshot).await));
+    assert!(found.contains(&"secret".to_owned()) && !found.contains(&"a.py".to_owned()));
+    assert!(work.join("a.py").exists());
+    let bad = SaveOptions {
+        exclude: vec!["fine".to_owned(), "[z-".to_owned()],
+        ..SaveOptions::default()
+    };
+    let error = try_save(&ws, &work, bad).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("[z-"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_tag_counts_only_when_asked() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    write(
+        &work.join("c/CACHEDIR.TAG"),
+        "Signature: 8a477f597d28d172789f06886806bc55\n# more",
+    );
+    write(&work.join("c/large"), "cached");
+    write(&work.join("d/CACHEDIR.TAG"), "Signature: something else");
+    write(&work.join("d/kept"), "kept");
+    let ws = lab.open().await;
+    let all = save(&ws, &work).await;
+    let names = stored(&tree(&lab.copy_of(&all.snapshot).await));
+    assert_eq!(
+        names,
+        ["c/CACHEDIR.TAG", "c/large", "d/CACHEDIR.TAG", "d/kept"]
+    );
+    let options = SaveOptions {
+        cachedir_tag: true,
+        ..SaveOptions::default()
+    };
+    let fewer = save_with(&ws, &work, options).await;
+    let names = stored(&tree(&lab.copy_of(&fewer.snapshot).await));
+    assert_eq!(names, ["c/CACHEDIR.TAG", "d/CACHEDIR.TAG", "d/kept"]);
+    assert!(work.join("c/large").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_marker_survives_every_rule_and_every_restore() {
+    let lab = Lab::new();
+    let work = lab.fresh("w");
+    make_tree(&work, 5);
+    let ws = lab.open().await;
+    let without = save(&ws, &work).await;
+    write(
+        &work.join(".workspace.initialized"),
+        "marker of this workspace",
+    );
+    write(
+        &work.join("CACHEDIR.TAG"),
+        "Signature: 8a477f597d28d172789f06886806bc55",
+    );
+    write(&work.join(".nbwsignore"), "*\n");
+    let options = SaveOptions {
+        cachedir_tag: true,
+        exclude: vec!["*".to_owned()],
+        ..SaveOptions::default()
+    };
+    let with = save_with(&ws, &work, options).await;
+    assert_eq!(
+        stored(&tree(&lab.copy_of(&with.snapshot).await)),
+        [".workspace.initialized"]
+    );
+    fs::remove_file(work.join(".nbwsignore")).unwrap();
+    // No restore removes it, whatever may be deleted.
+    let options = RestoreOptions {
+        delete: nbws_engine::options::Delete::Yes,
+        ..of(&without.snapshot)
+    };
+    restore_with(&ws, &work, options).await;
+    assert_eq!(
+        fs::read(work.join(".workspace.initialized")).unwrap(),
+        b"marker of this workspace"
+    );
+    assert!(work.join("nb.ipynb").exists());
 }

@@ -18,10 +18,6 @@ use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
 
-const TREE_MAGIC: &[u8; 8] = b"nbwstree";
-
-const KEY_BYTES: usize = 20;
-
 /// What is known of one target; `session.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +37,11 @@ pub(crate) struct Session {
     pub(crate) base: Option<SnapshotId>,
     /// All that was written to the target had reached the disk.
     pub(crate) synced: bool,
+    /// What the last save left out beside the ignore files: a restore leaves that alone.
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
+    #[serde(default)]
+    pub(crate) cachedir_tag: bool,
     /// Exact bytes of a record whose fate is not known.
     pub(crate) pending: Option<String>,
 }
@@ -58,6 +59,8 @@ impl Session {
             proof: None,
             base: None,
             synced: false,
+            exclude: Vec::new(),
+            cachedir_tag: false,
             pending: None,
         }
     }
@@ -144,20 +147,22 @@ impl StateFolder {
         }
     }
 
-    /// The session; `None` if there is none or it can't be understood.
+    /// The session; `None` if there is none, or if it is not what was written.
     pub(crate) fn load_session(&self) -> Result<Option<Session>> {
         let Some(bytes) = self.read("", "session.json")? else {
             return Ok(None);
         };
-        Ok(serde_json::from_slice::<Session>(&bytes)
-            .ok()
-            .filter(|s| s.version == VERSION))
+        let Ok(sealed) = serde_json::from_slice::<Sealed<Session>>(&bytes) else {
+            return Ok(None);
+        };
+        let is_whole = sealed.check == check_of(&sealed.session)?;
+        Ok(Some(sealed.session).filter(|s| is_whole && s.version == VERSION))
     }
 
     /// Stores the session; durable when this returns.
     pub(crate) fn store_session(&self, session: &Session) -> Result<()> {
-        let bytes = serde_json::to_vec(session)
-            .map_err(|e| Error::internal("write local state", e.to_string()))?;
+        let check = check_of(session)?;
+        let bytes = serde_json::to_vec(&Sealed { check, session }).map_err(unwritable)?;
         self.write("", "session.json", true, |file| file.write_all(&bytes))
     }
 
@@ -176,11 +181,16 @@ impl StateFolder {
         }
     }
 
-    /// A frame by the hash of its plain bytes.
-    pub(crate) fn load_frame(&self, hash: FrameHash) -> Result<Option<Vec<u8>>> {
-        Ok(self
-            .read("index", &hash.to_hex())?
-            .filter(|bytes| FrameHash::of(bytes) == hash))
+    /// A frame by the hash of its plain bytes; one that can't be read or is damaged is fetched again.
+    pub(crate) fn load_frame(&self, hash: FrameHash) -> Option<Vec<u8>> {
+        let name = hash.to_hex();
+        let bytes = self.read("index", &name).ok().flatten()?;
+        if FrameHash::of(&bytes) != hash {
+            // Makes room for a good copy.
+            let _ = fs::remove_file(self.path.join("index").join(name));
+            return None;
+        }
+        Some(bytes)
     }
 
     /// Keeps a frame by its hash: not synced, because the hash tells whether it is whole, and without complaint, because losing it
@@ -214,7 +224,7 @@ impl StateFolder {
 
     /// Remembers the directory of a pack that is stored but not committed: `seq` is the log head it was made on.
     pub(crate) fn store_uploaded(&self, pack: ContainerId, seq: u64, part: &[u8]) -> Result<()> {
-        let hash = blake3::hash(part);
+        let hash = journal_hash(seq.to_le_bytes(), part);
         self.write("uploaded", &pack.to_string(), false, |file| {
             file.write_all(&seq.to_le_bytes())?;
             file.write_all(hash.as_bytes())?;
@@ -238,7 +248,7 @@ impl StateFolder {
             let Some((hash, part)) = rest.split_first_chunk::<32>() else {
                 continue;
             };
-            if blake3::hash(part).as_bytes() == hash {
+            if journal_hash(*seq, part).as_bytes() == hash {
                 out.push((u64::from_le_bytes(*seq), part.to_vec()));
             }
         }
@@ -249,6 +259,27 @@ impl StateFolder {
     pub(crate) fn clear_uploaded(&self) {
         let _ = fs::remove_dir_all(self.path.join("uploaded"));
     }
+}
+
+/// What a flipped bit can't change unseen: a session may hold a record that is sent as it stands.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed<S> {
+    check: FrameHash,
+    session: S,
+}
+
+fn check_of(session: &Session) -> Result<FrameHash> {
+    let bytes = serde_json::to_vec(session).map_err(unwritable)?;
+    Ok(FrameHash::of(&bytes))
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::internal("write local state", error.to_string())
+}
+
+fn journal_hash(seq: [u8; 8], part: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(&seq).update(part).finalize()
 }
 
 fn local(operation: &'static str, path: &Path, cause: std::io::Error) -> Error {

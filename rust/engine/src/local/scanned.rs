@@ -1,9 +1,10 @@
 //! What a walk found, compactly: 64 bytes and the path for each entry, in order of full path bytes.
 
-use super::Skipped;
 use super::Timestamp;
 use super::meta::{FileKind, Stat};
 use super::scan::RuleProblem;
+use super::{SkipReason, Skipped};
+use nbws_core::path;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -44,6 +45,13 @@ impl Scanned {
             owners: owners.into_list(),
             ..Scanned::default()
         }
+    }
+
+    /// Whether a mount hides `path` or begins there.
+    pub(crate) fn is_below_mount(&self, path: &[u8]) -> bool {
+        self.skipped
+            .iter()
+            .any(|s| s.reason == SkipReason::Mount && path::is_within(path, &s.path))
     }
 
     /// Number of entries.

@@ -162,8 +162,7 @@ impl Root {
         meta::apply(fd.as_fd(), metadata, false)
     }
 
-    /// Gives the owner access to a path whose mode forbids it. A descriptor without access rights can't change the mode,
-    /// its name under /proc can.
+    /// Gives the owner access to a path whose mode forbids it.
     fn let_owner_in(&self, path: &[u8], is_directory: bool) -> Result<(), Errno> {
         let fd = self.open_beneath(path, OFlags::PATH, Mode::empty())?;
         let kind = Stat::from_statx(&meta::statx_of(&fd)?).kind;
@@ -172,8 +171,16 @@ impl Root {
             FileKind::File if !is_directory => FILE_MODE,
             _ => return Err(Errno::INVAL),
         };
-        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
-        rustix::fs::chmod(name, mode)
+        chmod_opened(&fd, mode)
+    }
+
+    /// Sets the permission bits of the directory at `path`, whatever its present ones allow.
+    pub(crate) fn set_directory_mode(&self, path: &[u8], mode: u16) -> Result<()> {
+        path::check(path)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        self.open_beneath(path, flags, Mode::empty())
+            .and_then(|fd| chmod_opened(&fd, Mode::from_raw_mode(mode.into())))
+            .map_err(|errno| fault("set mode", path, errno))
     }
 
     fn set_link_metadata(
@@ -223,6 +230,12 @@ impl Root {
     pub(crate) fn sync_file_system(&self) -> Result<()> {
         rustix::fs::syncfs(self.descriptor()).map_err(|errno| fault("sync", b"", errno))
     }
+}
+
+/// Changes the mode of what `fd` was opened as a path to: such a descriptor can't, its name under /proc can.
+fn chmod_opened(fd: &OwnedFd, mode: Mode) -> Result<(), Errno> {
+    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
+    rustix::fs::chmod(name, mode)
 }
 
 impl NewFile {

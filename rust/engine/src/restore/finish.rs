@@ -6,12 +6,13 @@ use super::write::{STAGING, Writing, destination};
 use crate::local::Root;
 use crate::local::{FileKind, Metadata};
 use crate::report::Skipped;
-use crate::workspace::Access;
 use nbws_core::diff::StatKey;
 use nbws_core::{ErrorKind, Result, path};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 const SET_IDS: u16 = 0o6000;
+/// Without these, an owner can't change what a directory holds.
+const OWNER_MAY_CHANGE: u16 = 0o300;
 
 /// The mode a restore sets: set-uid and set-gid bits of files only where owners are restored too.
 pub(crate) fn mode_to_set(mode: u16, is_directory: bool, numeric_ids: bool) -> u16 {
@@ -35,14 +36,11 @@ pub(crate) fn metadata_of(wanted: &Wanted, number: u32, numeric_ids: bool) -> Me
 
 /// What finishing needs to know.
 pub(crate) struct Finish<'a> {
-    pub(crate) access: &'a Access,
     pub(crate) root: &'a Root,
     pub(crate) plan: &'a mut RestorePlan,
     pub(crate) is_staged: bool,
     pub(crate) numeric_ids: bool,
     pub(crate) deletes: bool,
-    /// Items that could not be written, and why.
-    pub(crate) failed: std::collections::HashMap<u32, String>,
     pub(crate) removed: u64,
     pub(crate) skipped: Vec<Skipped>,
 }
@@ -57,22 +55,81 @@ pub(crate) fn make_directories(writing: &Writing<'_>) -> Result<()> {
 }
 
 impl Finish<'_> {
-    /// Does what is left once all files are written.
-    pub(crate) fn run(&mut self) -> Result<()> {
-        self.remove_failed();
+    /// Makes everything that is still missing once the bytes of all files are written. `failed` could not be written.
+    pub(crate) fn complete_files(&mut self, failed: HashMap<u32, String>) -> Result<()> {
+        self.remove_failed(failed);
         self.links()?;
         if self.is_staged {
+            self.stage_directories()?;
             self.root.sync_file_system()?;
-            self.access.cancel.check()?;
+        }
+        Ok(())
+    }
+
+    /// Changes the tree: from here on a failure leaves it half restored.
+    pub(crate) fn put_in_place(&mut self) -> Result<()> {
+        let mut opened = Vec::new();
+        if self.is_staged {
+            opened = self.open_directories()?;
             self.make_room()?;
             self.rename_all()?;
             if self.deletes {
                 self.remove_extra()?;
             }
-            self.root.remove_directory(STAGING)?;
+            self.root.remove_tree(STAGING)?;
         }
         self.metadata()?;
+        self.close_directories(&opened)?;
         self.restat();
+        Ok(())
+    }
+
+    /// New directories are made beside the tree as well, so that nothing runs out of room once it changes.
+    fn stage_directories(&mut self) -> Result<()> {
+        let wanted = &self.plan.wanted;
+        for number in wanted.numbers(WantedKind::Directory, Action::Write) {
+            // Below a directory that is closed to its owner nothing is known yet; it is opened later.
+            let is_there = self.root.stat(wanted.path(number)).ok().flatten();
+            if is_there.is_none_or(|stat| stat.kind != FileKind::Directory) {
+                self.root.make_directory(&self.destination(number))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the owner into directories whose modes forbid the changes to come. Returns their paths and modes.
+    fn open_directories(&self) -> Result<Vec<(Vec<u8>, u16)>> {
+        let wanted = &self.plan.wanted;
+        let written = (0..wanted.items.len() as u32)
+            .filter(|n| wanted.items[*n as usize].action == Action::Write)
+            .map(|n| wanted.path(n));
+        let removed = self
+            .plan
+            .extra
+            .iter()
+            .filter(|_| self.deletes)
+            .map(Vec::as_slice);
+        let parents: BTreeSet<&[u8]> = written.chain(removed).filter_map(path::parent).collect();
+        let mut opened = Vec::new();
+        for parent in parents {
+            if let Some(stat) = self.root.stat(parent)?
+                && stat.kind == FileKind::Directory
+                && stat.mode & OWNER_MAY_CHANGE != OWNER_MAY_CHANGE
+            {
+                self.root.set_directory_mode(parent, stat.mode | 0o700)?;
+                opened.push((parent.to_vec(), stat.mode));
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Puts the modes of opened directories back that the snapshot says nothing about.
+    fn close_directories(&self, opened: &[(Vec<u8>, u16)]) -> Result<()> {
+        for (path, mode) in opened {
+            if !self.plan.wanted.contains(path) && self.root.stat(path)?.is_some() {
+                self.root.set_directory_mode(path, *mode)?;
+            }
+        }
         Ok(())
     }
 
@@ -82,8 +139,8 @@ impl Finish<'_> {
         self.skipped.push(Skipped { path, reason: why });
     }
 
-    fn remove_failed(&mut self) {
-        for (number, why) in std::mem::take(&mut self.failed) {
+    fn remove_failed(&mut self, failed: HashMap<u32, String>) {
+        for (number, why) in failed {
             // What is left of it must not look like the file.
             let _ = self
                 .root
@@ -152,14 +209,18 @@ impl Finish<'_> {
             let wanted_path = self.plan.wanted.path(number).to_vec();
             let found = self.root.stat(&wanted_path)?.map(|stat| stat.kind);
             match (item.kind, found) {
-                (WantedKind::Directory, None) => self.root.make_directory(&wanted_path)?,
-                (WantedKind::Directory, Some(FileKind::Directory)) | (_, None) => {}
-                (WantedKind::Directory, Some(_)) => {
-                    self.root.remove_file(&wanted_path)?;
-                    self.root.make_directory(&wanted_path)?;
+                (WantedKind::Directory, Some(FileKind::Directory)) => {}
+                (WantedKind::Directory, other) => {
+                    if other.is_some() {
+                        self.root.remove_file(&wanted_path)?;
+                    }
+                    self.root.rename(&self.destination(number), &wanted_path)?;
                 }
+                (_, None) => {}
                 (_, Some(FileKind::Directory)) => {
-                    self.remove_below(&wanted_path, &extra)?;
+                    if self.deletes {
+                        self.remove_below(&wanted_path, &extra)?;
+                    }
                     if let Err(error) = self.root.remove_directory(&wanted_path) {
                         let _ = self.root.remove_file(&self.destination(number));
                         self.skip(

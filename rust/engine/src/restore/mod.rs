@@ -3,6 +3,7 @@
 mod disk;
 mod finish;
 mod plan;
+mod proof;
 mod source;
 mod verify;
 mod wanted;
@@ -12,22 +13,21 @@ use crate::budget::Resources;
 use crate::clock::Stopwatch;
 use crate::local::Root;
 use crate::local::Unapplied;
-use crate::local::cache::KnownTree;
-use crate::local::{ScanOptions, Scanned, scan};
-use crate::options::{Delete, RestoreOptions, SaveOptions};
+use crate::local::{ScanOptions, scan};
+use crate::options::{RestoreOptions, SaveOptions};
 use crate::report::{RestoreReport, Skipped};
 use crate::resolve::resolve;
 use crate::save::{Intent, blocking, lock, run};
 use crate::session::Target;
 use crate::workspace::Access;
 use finish::{Finish, make_directories};
+use nbws_core::Result;
 use nbws_core::filter::Rules;
 use nbws_core::index::Index;
 use nbws_core::plan::restore::{Needs, RangeLimits};
-use nbws_core::{Error, ErrorKind, Result, path};
 use plan::{Inputs, RestorePlan, count_written, plan};
+use proof::{begin, end, give_up_proof, may_delete};
 use source::{Source, check_source, load_source};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,12 @@ async fn keep_local_work(access: &Arc<Access>, target: Target) -> Result<(Target
         return Ok((target, None));
     }
     let intent = Intent::Rescue("unsaved local work found by a restore".to_owned());
-    let (target, report) = run(access, target, SaveOptions::default(), intent).await?;
+    let options = SaveOptions {
+        exclude: target.session.exclude.clone(),
+        cachedir_tag: target.session.cachedir_tag,
+        ..SaveOptions::default()
+    };
+    let (target, report) = run(access, target, options, intent).await?;
     Ok((target, report.rescue))
 }
 
@@ -117,29 +122,33 @@ fn apply(
         tree_root: plan.tree_root.to_hex(),
         files_kept: plan.files_kept,
         files_written: count_written(&plan.wanted),
+        warnings: std::mem::take(&mut plan.warnings),
         ..RestoreReport::default()
     };
     begin(access, &mut target, &source, mode)?;
-    let written = write(access, &target, &mut plan, mode, runtime)?;
+    let prepared = prepare(access, &mut target, &source, &mut plan, (mode, runtime));
+    if prepared.is_err() && mode.is_staged {
+        // The old tree is what it was; what was written beside it only takes room.
+        let _ = target.root.remove_tree(STAGING);
+    }
+    let (written, skipped) = prepared?;
     report.bytes_written = written.bytes_written;
     report.warnings.extend(unapplied(&plan, &written.unapplied));
-    let mut finish = Finish {
-        access,
-        root: &target.root,
-        plan: &mut plan,
-        is_staged: mode.is_staged,
-        numeric_ids: mode.numeric_ids,
-        deletes: mode.deletes,
-        failed: written.failed,
-        removed: 0,
-        skipped: Vec::new(),
-    };
-    finish.run()?;
+    let mut finish = finish(&target.root, &mut plan, mode);
+    finish.skipped = skipped;
+    finish.put_in_place()?;
     report.files_removed = finish.removed;
     report.files_written -= finish.skipped.len() as u64;
     report.skipped.append(&mut finish.skipped);
+    report.skipped.extend(hidden(&plan));
     if options.verify {
-        let verified = verify::verify(&target.root, &source.segments, &source.lists, &plan.wanted)?;
+        let verified = verify::verify(
+            &target.root,
+            &source.segments,
+            &source.lists,
+            &plan.wanted,
+            &plan.zero,
+        )?;
         let reason = "what was read back is not what was written";
         let skipped = verified.damaged.into_iter().map(|path| Skipped {
             path,
@@ -157,6 +166,48 @@ fn apply(
     Ok(report)
 }
 
+/// Everything of a restore that can run out of room or be given up: an existing tree is not touched by it. Returns what was
+/// written, and what could not be.
+fn prepare(
+    access: &Access,
+    target: &mut Target,
+    source: &Source,
+    plan: &mut RestorePlan,
+    (mode, runtime): (Mode, &tokio::runtime::Handle),
+) -> Result<(Written, Vec<Skipped>)> {
+    let mut written = write(access, target, plan, mode, runtime)?;
+    let mut finish = finish(&target.root, plan, mode);
+    finish.complete_files(std::mem::take(&mut written.failed))?;
+    let skipped = finish.skipped;
+    if mode.is_staged {
+        access.cancel.check()?;
+        if !mode.is_part {
+            give_up_proof(access, target, source, mode.deletes)?;
+        }
+    }
+    Ok((written, skipped))
+}
+
+fn finish<'a>(root: &'a Root, plan: &'a mut RestorePlan, mode: Mode) -> Finish<'a> {
+    Finish {
+        root,
+        plan,
+        is_staged: mode.is_staged,
+        numeric_ids: mode.numeric_ids,
+        deletes: mode.deletes,
+        removed: 0,
+        skipped: Vec::new(),
+    }
+}
+
+/// What lies below a mount can't be restored, and what is there is nobody's business.
+fn hidden(plan: &RestorePlan) -> impl Iterator<Item = Skipped> + '_ {
+    plan.hidden.iter().map(|path| Skipped {
+        path: path.clone(),
+        reason: "another file system is mounted there".to_owned(),
+    })
+}
+
 /// Steps 2 and 3: what is on disk, what is wanted, and whether it may be done. Changes nothing.
 fn look(
     access: &Access,
@@ -165,7 +216,7 @@ fn look(
     options: &RestoreOptions,
 ) -> Result<(RestorePlan, Mode)> {
     let threads = Resources::choose(options.threads, options.memory_bytes).threads;
-    let rules = Rules::new(&[], false)?;
+    let rules = Rules::new(&target.session.exclude, target.session.cachedir_tag)?;
     let scan_options = ScanOptions {
         rules: &rules,
         threads,
@@ -176,7 +227,7 @@ fn look(
     access.meter.begin("plan", 0, 0);
     let numeric_ids = options.numeric_ids || access.inner.format.numeric_ids;
     let paths = options.paths.as_deref();
-    let plan = plan(&Inputs {
+    let mut plan = plan(&Inputs {
         access,
         root: &target.root,
         scanned: &scanned,
@@ -188,6 +239,8 @@ fn look(
         numeric_ids,
     })?;
     check_source(source, &plan, paths)?;
+    let problems = scanned.problems.iter().map(ToString::to_string);
+    plan.warnings.extend(problems);
     let mode = Mode {
         is_staged: !is_empty,
         is_part: paths.is_some(),
@@ -196,55 +249,6 @@ fn look(
         threads,
     };
     Ok((plan, mode))
-}
-
-/// Whether extra paths are removed. A target that is not known to come from here is not touched without being told to.
-fn may_delete(
-    target: &Target,
-    options: &RestoreOptions,
-    scanned: &Scanned,
-    plan: &RestorePlan,
-) -> Result<bool> {
-    let is_ours = target.session.base.is_some() && target.tree.is_some() || target.is_half_restored;
-    match options.delete {
-        Delete::Yes => Ok(true),
-        Delete::No => Ok(false),
-        Delete::Auto if is_ours || scanned.is_empty() => Ok(true),
-        Delete::Auto if plan.extra.is_empty() && plan.differing == 0 => Ok(true),
-        Delete::Auto => Err(Error::new(
-            ErrorKind::InvalidInput,
-            "restore",
-            format!(
-                "the directory holds {} paths that the snapshot does not have and {} that differ, and nothing says that \
-                 they come from this repository; say delete=True (--delete yes) to replace them or delete=False \
-                 (--delete no) to keep extra ones",
-                plan.extra.len(),
-                plan.differing
-            ),
-        )
-        .at_path(target.path.as_os_str().as_bytes())),
-    }
-}
-
-/// From here on the target is half restored, and no save can make it the head.
-fn begin(access: &Access, target: &mut Target, source: &Source, mode: Mode) -> Result<()> {
-    if !mode.is_part {
-        target.session.proof = None;
-        target.store_session_or_go_on(&access.inner);
-        if !target.is_half_restored {
-            let marker = target.root.create_file(path::RESTORING)?;
-            marker.write_at(0, source.resolved.head.snapshot.to_hex().as_bytes())?;
-        }
-        if !mode.is_staged {
-            let root_mode = finish::mode_to_set(source.root.root_mode, true, mode.numeric_ids);
-            target.root.set_root_mode(root_mode)?;
-        }
-    }
-    if mode.is_staged {
-        target.root.remove_tree(STAGING)?;
-        target.root.make_directory(STAGING)?;
-    }
-    Ok(())
 }
 
 /// Steps 4 to 6: fetches, verifies and writes every file.
@@ -292,35 +296,4 @@ fn unapplied(plan: &RestorePlan, all: &[(u32, Vec<Unapplied>)]) -> Vec<String> {
         out.extend(unapplied.iter().map(text));
     }
     out
-}
-
-/// What the next save relies on. A whole restore is the proof that the target holds the workspace head.
-fn end(
-    access: &Access,
-    target: &mut Target,
-    source: Source,
-    plan: RestorePlan,
-    report: &mut RestoreReport,
-    mode: Mode,
-) -> Result<()> {
-    target.root.sync_file_system()?;
-    if mode.is_part {
-        return Ok(());
-    }
-    if !report.complete {
-        let text = "the restore is incomplete; until it is repeated, saves of this directory become rescues";
-        report.warnings.push(text.to_owned());
-        return Ok(());
-    }
-    std::thread::sleep(TICK);
-    target.session.proof = Some(source.head);
-    target.session.synced = true;
-    target.is_half_restored = false;
-    let known = KnownTree {
-        saved_here: false,
-        segments: source.segments,
-        keys: plan.keys,
-    };
-    target.store_tree_or_go_on(&access.inner, source.resolved.head.snapshot, known);
-    target.root.remove_file(path::RESTORING)
 }

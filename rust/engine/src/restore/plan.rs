@@ -19,7 +19,7 @@ use nbws_core::plan::restore::Needs;
 use nbws_core::tree::{
     Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list,
 };
-use nbws_core::{Error, Result};
+use nbws_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 
 /// No entry of a segment has fewer bytes.
@@ -39,10 +39,16 @@ pub(crate) struct RestorePlan {
     /// Stat keys by position in the tree; unknown until written.
     pub(crate) keys: Vec<StatKey>,
     pub(crate) tree_root: TreeRoot,
+    /// Id of the chunk of zeros that holes are made of.
+    pub(crate) zero: ChunkId,
     pub(crate) files_kept: u64,
     pub(crate) bytes_to_write: u64,
     /// Files whose chunks the index does not know.
     pub(crate) lost: Vec<(u32, Error)>,
+    /// Wanted paths that a mount hides; nothing is done there.
+    pub(crate) hidden: Vec<Vec<u8>>,
+    /// What a person should know of the rules that were found.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A piece of a new file that an old one holds.
@@ -115,7 +121,6 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
 struct Planner<'a> {
     inputs: &'a Inputs<'a>,
     plan: RestorePlan,
-    zero: ChunkId,
 }
 
 impl<'a> Planner<'a> {
@@ -145,15 +150,14 @@ impl<'a> Planner<'a> {
             differing: 0,
             keys: Vec::with_capacity(entries),
             tree_root: TreeRoot([0; 32]),
+            zero: Chunker::new(params)?.zero_chunk().0,
             files_kept: 0,
             bytes_to_write: 0,
             lost: Vec::new(),
+            hidden: Vec::new(),
+            warnings: Vec::new(),
         };
-        Ok(Planner {
-            inputs,
-            plan,
-            zero: Chunker::new(params)?.zero_chunk().0,
-        })
+        Ok(Planner { inputs, plan })
     }
 
     /// Whether a partial restore takes `path`: it lies within a chosen one, or leads to one.
@@ -165,11 +169,34 @@ impl<'a> Planner<'a> {
         })
     }
 
+    fn is_asked_for(&self, path: &[u8]) -> bool {
+        let paths = self.inputs.paths;
+        paths.is_none_or(|paths| paths.iter().any(|p| is_within(path, p)))
+    }
+
+    /// A directory outside of the chosen paths stays as it is, if it is one.
+    fn leads_on(&self, path: &[u8], i: usize) -> Result<()> {
+        if self.inputs.scanned.stat(i).kind == FileKind::Directory {
+            return Ok(());
+        }
+        let text = "is no directory here, and lies outside of the paths that were asked for";
+        Err(Error::new(ErrorKind::InvalidInput, "restore", text).at_path(path))
+    }
+
     fn entry(&mut self, entry: Entry, on_disk: Option<OnDisk>) -> Result<()> {
         let ordinal = self.plan.keys.len() as u32;
         self.plan.keys.push(StatKey::UNKNOWN);
         if entry.is_omitted() || !self.is_selected(&entry) {
             return Ok(());
+        }
+        if self.inputs.scanned.is_below_mount(&entry.path) {
+            self.plan.hidden.push(entry.path);
+            return Ok(());
+        }
+        if !self.is_asked_for(&entry.path)
+            && let Some((i, _)) = on_disk
+        {
+            return self.leads_on(&entry.path, i);
         }
         let runs = match &entry.body {
             Body::File { content, .. } => self.runs(content)?,
@@ -239,9 +266,10 @@ impl<'a> Planner<'a> {
         }
         let same_metadata = stat.mode == self.mode_of(entry)
             && stat.mtime == entry.mtime
-            && known
-                .as_ref()
-                .map_or(entry.xattrs.is_empty(), |base| base.xattrs == entry.xattrs)
+            && match &known {
+                Some(base) => base.xattrs == entry.xattrs,
+                None => self.has_xattrs(entry),
+            }
             && (!self.inputs.numeric_ids || (stat.uid, stat.gid) == (entry.uid, entry.gid));
         let same_metadata = same_metadata || entry_is_link(entry) && stat.mtime == entry.mtime;
         if same_metadata {
@@ -257,12 +285,21 @@ impl<'a> Planner<'a> {
         super::finish::mode_to_set(entry.mode, entry.is_directory(), self.inputs.numeric_ids)
     }
 
+    fn has_xattrs(&self, entry: &Entry) -> bool {
+        let root = self.inputs.root;
+        let found = match entry.body {
+            Body::File { .. } => root.open_file(&entry.path).and_then(|file| file.xattrs()),
+            _ => root.xattrs_of_link_or_directory(&entry.path),
+        };
+        found.is_ok_and(|found| found == entry.xattrs)
+    }
+
     /// Whether the file on disk has exactly these chunks; it is read for that.
     fn holds(&self, path: &[u8], runs: &[Run]) -> bool {
         let Ok(file) = self.inputs.root.open_file(path) else {
             return false;
         };
-        super::verify::file_holds(&file, runs).unwrap_or(false)
+        super::verify::file_holds(&file, runs, &self.plan.zero).unwrap_or(false)
     }
 
     /// Notes where each chunk of a file that is written comes from.
@@ -274,7 +311,7 @@ impl<'a> Planner<'a> {
         let mut offset = 0;
         for run in runs {
             let length = u64::from(run.length) * run.count;
-            if run.id == self.zero {
+            if run.id == self.plan.zero {
                 self.plan.wanted.holed.insert(item);
             } else if let Some(from) = old.get(&run.id) {
                 self.plan.local.push(LocalRun {

@@ -365,7 +365,16 @@ pub(crate) fn write_all(
         }
     });
     lock(&receiver).close();
-    feeder.abort();
+    if writing.stop.load(Ordering::Relaxed) {
+        feeder.abort();
+    }
+    // A feeder that broke off looks to the workers like one that has finished.
+    if let Err(error) = runtime.block_on(feeder) {
+        writing.stop_all(Error::internal(
+            "restore",
+            format!("downloading ended: {error}"),
+        ));
+    }
 }
 
 /// Numbers of the files that are written but need no chunk.

@@ -51,7 +51,9 @@ pub(crate) async fn save(
 ) -> Result<SaveReport> {
     check_options(&access, &options)?;
     let access = Arc::new(access);
-    let target = lock(&access, directory).await?;
+    let mut target = lock(&access, directory).await?;
+    target.session.exclude.clone_from(&options.exclude);
+    target.session.cachedir_tag = options.cachedir_tag;
     let (_, report) = run(&access, target, options, Intent::Head).await?;
     Ok(report)
 }
@@ -181,6 +183,12 @@ async fn pass(
         let report = nothing_to_rescue(*held, &start, &planned);
         return Ok((target, Pass::Finished(Box::new(report))));
     }
+    if let (Intent::Head, Intent::Rescue(why)) = (&order.wished, &order.intent)
+        && target.session.proof.is_none()
+        && planned.scanned.is_empty()
+    {
+        return Err(nothing_to_keep(why));
+    }
     let index = base::index(access, target.folder.as_ref(), &start.index_root).await?;
     let orphans = load_orphans(access, &target, start.head.as_ref()).await?;
     let stage = Stage {
@@ -198,6 +206,7 @@ async fn pass(
         Staged::Stored(work) => work,
     };
     access.meter.begin("commit", 0, 0);
+    access.cancel.check()?;
     let head = work.start.head.take();
     let intent = order.intent.clone();
     match commit(access, &mut target, head, &mut work.stored, intent).await? {
@@ -207,6 +216,14 @@ async fn pass(
             Ok((target, Pass::Finished(Box::new(report))))
         }
     }
+}
+
+/// The refusal of an empty directory: a rescue of it would hold nothing.
+fn nothing_to_keep(why: &str) -> Error {
+    let text = format!(
+        "{why}; it is empty, so nothing was kept. Restore the head first, or save with take_over"
+    );
+    Error::new(ErrorKind::InvalidState, "save", text)
 }
 
 /// Step 1: index root and base tree.
@@ -284,6 +301,7 @@ fn settle(
     let Intent::Rescue(reason) = reached else {
         target.session.proof = Some(stored.snapshot);
         target.session.synced = false;
+        target.forget_restore();
         target.store_tree_or_go_on(&access.inner, stored.snapshot, tree.known);
         return Ok(report);
     };

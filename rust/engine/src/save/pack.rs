@@ -162,8 +162,9 @@ impl<'a> Packer<'a> {
 
     /// Seals the open pack and waits until everything is stored. Returns packs and bytes sent.
     pub(crate) fn finish(&mut self) -> Result<(u64, u64)> {
-        self.seal()?;
+        let sealed = self.seal();
         self.wait_for_all()?;
+        sealed?;
         Ok((self.packs, self.bytes))
     }
 

@@ -231,14 +231,22 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
             open: 0,
         };
         let (read, holes) = match cut_file(&mut cutting, &file, stat.size) {
-            Ok(done) => done,
+            Ok(Some(done)) => done,
+            Ok(None) => {
+                pipeline.settle(work, Outcome::LeftOut(OmitReason::Deadline));
+                return Ok(());
+            }
             Err(error) => {
                 pipeline.settle(work, failed(error)?);
                 return Ok(());
             }
         };
         let after = file.stat()?;
-        let stability = compare(&stat, &after, read);
+        // The end of a file that shrank looks like a hole: only what was read byte by byte has only grown.
+        let stability = match compare(&stat, &after, read) {
+            Stability::Grown if !holes.is_empty() => Stability::Changed,
+            found => found,
+        };
         if matches!(stability, Stability::Changed | Stability::Grown)
             && attempt < TRIES
             && !pipeline.deadline.passed()
@@ -270,8 +278,13 @@ struct Cutting<'a, 'p> {
     open: usize,
 }
 
-/// Reads `size` bytes, holes as zeros without touching the disk. Returns the bytes read and the holes.
-fn cut_file(cutting: &mut Cutting<'_, '_>, file: &OpenFile, size: u64) -> Result<(u64, Vec<Hole>)> {
+/// Reads `size` bytes, holes as zeros without touching the disk. Returns the bytes read and the holes, `None` if the deadline came
+/// first; what was sent by then stays in the packs and is known to the next save.
+fn cut_file(
+    cutting: &mut Cutting<'_, '_>,
+    file: &OpenFile,
+    size: u64,
+) -> Result<Option<(u64, Vec<Hole>)>> {
     let pipeline = cutting.pipeline;
     let mut cutter = pipeline.chunker.cutter();
     let is_sparse = file.stat()?.blocks.saturating_mul(512) < size;
@@ -294,6 +307,9 @@ fn cut_file(cutting: &mut Cutting<'_, '_>, file: &OpenFile, size: u64) -> Result
         }
         while offset < to {
             pipeline.access.cancel.check()?;
+            if pipeline.deadline.passed() {
+                return Ok(None);
+            }
             let want = BLOCK_BYTES.min((to - offset) as usize);
             let start = cutting.frame.len();
             cutting.frame.resize(start + want, 0);
@@ -306,12 +322,12 @@ fn cut_file(cutting: &mut Cutting<'_, '_>, file: &OpenFile, size: u64) -> Result
             if read < want {
                 // It shrank: what was read is what there is.
                 cutting.finish(&mut cutter)?;
-                return Ok((offset, trim(holes, offset)));
+                return Ok(Some((offset, trim(holes, offset))));
             }
         }
     }
     cutting.finish(&mut cutter)?;
-    Ok((size, holes))
+    Ok(Some((size, holes)))
 }
 
 fn trim(mut holes: Vec<Hole>, size: u64) -> Vec<Hole> {

@@ -60,7 +60,7 @@ pub(crate) fn warn_if_shrunk(
     let Some(before) = record.filter(|r| r.head.is_some()).map(|r| r.usage) else {
         return false;
     };
-    let is_less = tree.files < before.files / 2 || tree.bytes < before.bytes / 2;
+    let is_less = tree.files < before.files.div_ceil(2) || tree.bytes < before.bytes.div_ceil(2);
     if is_less {
         report.warnings.push(format!(
             "more than half is gone since the last save ({} of {} files, {} of {} bytes are left); that snapshot is kept for 30 days",

@@ -42,7 +42,7 @@ pub(crate) async fn unchanged(
     if let Some(comment) = &options.comment {
         seq = commit_comment(access, target, record, comment).await?;
     }
-    target.store_session(&access.inner)?;
+    target.store_session_or_go_on(&access.inner);
     let usage = record.usage;
     let mut report = SaveReport {
         complete: true,
