@@ -1,4 +1,5 @@
 //! What each verb may cost in requests, bytes and opened files, asserted request by request.
+#![allow(clippy::print_stdout)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/counts.rs"]

@@ -1,5 +1,6 @@
 //! What a restore may remove and replace, what it proves, and that it leaves everything else alone.
 #![allow(
+    clippy::type_complexity,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -1020,7 +1021,9 @@ async fn a_restore_cancelled_at_any_moment_is_typed_and_repeatable() {
             let outcome = other.restore(&target, of(&big.snapshot), None, token).await;
             timer.join().unwrap();
             if let Err(error) = outcome {
-                assert_eq!(error.kind(), ErrorKind::Cancelled, "{micros}: {error:?}");
+                // While the rescue's record was on its way, nobody knows whether it landed; the next restore finds out.
+                let kinds = [ErrorKind::Cancelled, ErrorKind::CommitUnknown];
+                assert!(kinds.contains(&error.kind()), "{micros}: {error:?}");
                 cancelled += 1;
             }
             let report = restore_with(&other, &target, of(&big.snapshot)).await;
