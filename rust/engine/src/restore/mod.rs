@@ -242,7 +242,8 @@ fn look(
     let problems = scanned.problems.iter().map(ToString::to_string);
     plan.warnings.extend(problems);
     let mode = Mode {
-        is_staged: !is_empty,
+        // A partial restore leaves no mark, so no file of it may be seen before it is whole.
+        is_staged: !is_empty || paths.is_some(),
         is_part: paths.is_some(),
         numeric_ids,
         deletes: may_delete(target, options, &scanned, &plan)?,
