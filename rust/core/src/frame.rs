@@ -200,6 +200,7 @@ pub struct EncodedFrame {
 pub struct FrameEncoder {
     encoder: Encoder,
     decoder: Decoder,
+    stored: Vec<u8>,
     again: Vec<u8>,
 }
 
@@ -209,6 +210,7 @@ impl FrameEncoder {
         Ok(FrameEncoder {
             encoder: Encoder::new()?,
             decoder: Decoder::new()?,
+            stored: Vec::new(),
             again: Vec::new(),
         })
     }
@@ -226,9 +228,17 @@ impl FrameEncoder {
     ) -> Result<EncodedFrame> {
         check_chunks(kind, plain.len(), &chunks)
             .map_err(|why| Error::internal("encode frame", why))?;
-        let mut bytes = vec![0; FRAME_HEADER_BYTES];
-        let codec = self.encoder.encode(plain, level, &mut bytes)?;
-        bytes.shrink_to_fit();
+        self.stored.clear();
+        self.stored.resize(FRAME_HEADER_BYTES, 0);
+        let codec = self.encoder.encode(plain, level, &mut self.stored)?;
+        // Copied, so that the frame takes what it needs and the buffer, sized for the worst, serves the next one.
+        let mut bytes = if plain.len() > MAX_FRAME_PLAIN_BYTES {
+            let mut bytes = std::mem::take(&mut self.stored);
+            bytes.shrink_to_fit();
+            bytes
+        } else {
+            self.stored.clone()
+        };
         let payload = &bytes[FRAME_HEADER_BYTES..];
         let same = match codec {
             Codec::Raw => payload == plain,
@@ -238,6 +248,10 @@ impl FrameEncoder {
                 self.again == plain
             }
         };
+        // An index part may be hundreds of times larger than the frames that come next.
+        if plain.len() > MAX_FRAME_PLAIN_BYTES {
+            self.again = Vec::new();
+        }
         if !same {
             return Err(Error::internal(
                 "encode frame",

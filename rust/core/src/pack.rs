@@ -56,6 +56,15 @@ impl PackBuilder {
         }
     }
 
+    /// As [`PackBuilder::new`], with room for so many bytes: a buffer that doubles leaves its smaller selves behind.
+    pub fn with_capacity(header: Header, bytes: usize) -> Self {
+        let mut builder = PackBuilder::new(header);
+        builder
+            .bytes
+            .reserve_exact(bytes.saturating_sub(HEADER_BYTES));
+        builder
+    }
+
     /// The name the container will have.
     pub fn key(&self) -> ContainerKey {
         self.header.key

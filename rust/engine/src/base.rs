@@ -1,18 +1,19 @@
 //! Step 1 of every verb: newest record, index, snapshot root, tree. Asks memory, then local state, then the store.
 
 use crate::directories::is_damage;
-use crate::local::cache::StateFolder;
+use crate::local::cache::{KnownTree, StateFolder};
 use crate::log::{LogHead, find_head, find_readable_head};
 use crate::session::Target;
 use crate::store::Store;
 use crate::workspace::Access;
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::frame::{FrameDecoder, FrameKind};
 use nbws_core::id::{ChunkId, FrameHash};
 use nbws_core::index::{Index, IndexPart, IndexRoot};
 use nbws_core::key::ContainerKey;
 use nbws_core::limits::{MAX_ATTACHMENT_BYTES, MAX_INDEX_PART_BYTES};
-use nbws_core::plan::restore::{Fetch, Need, RangeLimits, plan_fetches};
+use nbws_core::plan::restore::{Fetch, Need, Needs, RangeLimits};
 use nbws_core::record::{Place, Record};
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::tree::{SegmentRef, decode_node};
@@ -233,15 +234,30 @@ fn single(mut chunks: Vec<Vec<u8>>) -> Result<Vec<u8>> {
         .ok_or_else(|| Error::internal("read chunk", "nothing came back"))
 }
 
-/// The encoded segments of the tree under `root`, in order.
+/// The encoded segments of the tree under `root`, in order. Those that `known` has are neither fetched nor held twice.
 pub(crate) async fn segments(
     access: &Access,
     index: &Index,
     root: &SnapshotRoot,
-) -> Result<Vec<Vec<u8>>> {
+    known: Option<&KnownTree>,
+) -> Result<Vec<Bytes>> {
+    let known: HashMap<ChunkId, &Bytes> = known
+        .iter()
+        .flat_map(|tree| &tree.segments)
+        .map(|segment| (ChunkId::of(segment), segment))
+        .collect();
     let refs = segment_refs(access, index, root).await?;
-    let ids: Vec<ChunkId> = refs.iter().map(|r| r.id).collect();
-    chunks(access, index, &ids).await
+    let missing: Vec<ChunkId> = refs
+        .iter()
+        .map(|r| r.id)
+        .filter(|id| !known.contains_key(id))
+        .collect();
+    let mut fetched = chunks(access, index, &missing).await?.into_iter();
+    let segment = |r: &SegmentRef| match known.get(&r.id) {
+        Some(segment) => Some(Bytes::clone(segment)),
+        None => fetched.next().map(Bytes::from),
+    };
+    Ok(refs.iter().filter_map(segment).collect())
 }
 
 /// Those of these chunk lists that the store still has, for work that goes on without them; none if one of them is damaged.
@@ -281,42 +297,34 @@ pub(crate) async fn chunks(
     index: &Index,
     ids: &[ChunkId],
 ) -> Result<Vec<Vec<u8>>> {
-    let mut needs = Vec::with_capacity(ids.len());
+    let mut needs = Needs::new(index);
     for (i, id) in ids.iter().enumerate() {
-        let location = index.lookup(id).ok_or_else(|| missing_chunk(id))?;
-        needs.push(Need {
-            id: *id,
-            location,
-            file: i as u32,
-            file_offset: 0,
-            count: 1,
-        });
+        if !needs.push(id, i as u32, 0, 1) {
+            return Err(missing_chunk(id));
+        }
     }
-    let fetches = plan_fetches(&mut needs, METADATA_RANGES);
+    let fetches = needs.plan(METADATA_RANGES);
     let mut out = vec![Vec::new(); ids.len()];
     let requests: Vec<_> = fetches
         .iter()
         .map(|fetch| fetch_range(&*access.store, fetch))
         .collect();
     let mut ranges = stream::iter(requests).buffered(CONCURRENCY);
-    let mut decoder = FrameDecoder::new()?;
+    let mut reader = ChunkReader::new()?;
     for fetch in &fetches {
         access.cancel.check()?;
         let Some(bytes) = ranges.next().await else {
             break;
         };
         let bytes = bytes?;
-        for_each_chunk(
-            &mut decoder,
-            &bytes,
-            fetch.start,
-            &needs[fetch.needs.clone()],
-            |need, chunk| {
+        let some = &needs.list()[fetch.needs.clone()];
+        let stored = (&bytes[..], fetch.start);
+        reader
+            .for_each(stored, &needs, some, |need, chunk| {
                 out[need.file as usize] = chunk.to_vec();
                 Ok(())
-            },
-        )
-        .map_err(|e| at_pack(e, fetch))?;
+            })
+            .map_err(|e| at_pack(e, fetch))?;
     }
     Ok(out)
 }
@@ -353,43 +361,60 @@ fn gone(error: Error) -> Error {
         .caused_by(error)
 }
 
-/// Decodes the frames in `bytes` (which start at `start` of the pack) and hands each need its verified chunk. `needs` are
-/// sorted by place, so every frame is decoded once and every chunk is hashed once.
-pub(crate) fn for_each_chunk(
-    decoder: &mut FrameDecoder,
-    bytes: &[u8],
-    start: u32,
-    needs: &[Need],
-    mut take: impl FnMut(&Need, &[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut plain = Vec::new();
-    let mut open: Option<u32> = None;
-    let mut verified: Option<(u32, ChunkId)> = None;
-    for need in needs {
-        let at = &need.location;
-        if open != Some(at.offset) {
-            let from = (at.offset - start) as usize;
-            let stored = bytes
-                .get(from..from + at.stored_len as usize)
-                .ok_or_else(|| Error::corrupt("read pack", "range is too short"))?;
-            decoder.decode(stored, FrameKind::Chunks, at.plain_len, &mut plain)?;
-            open = Some(at.offset);
-            verified = None;
-        }
-        let from = at.chunk_offset as usize;
-        let chunk = plain
-            .get(from..from + at.chunk_len as usize)
-            .ok_or_else(|| Error::corrupt("read pack", "a chunk reaches past its frame"))?;
-        if verified != Some((at.chunk_offset, need.id)) {
-            if ChunkId::of(chunk) != need.id {
-                return Err(Error::corrupt(
-                    "read pack",
-                    format!("chunk {} has other bytes", need.id),
-                ));
-            }
-            verified = Some((at.chunk_offset, need.id));
-        }
-        take(need, chunk)?;
+/// Decodes frames and takes chunks out of them; keeps context and buffer from one frame to the next.
+pub(crate) struct ChunkReader {
+    decoder: FrameDecoder,
+    plain: Vec<u8>,
+}
+
+impl ChunkReader {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(ChunkReader {
+            decoder: FrameDecoder::new()?,
+            plain: Vec::new(),
+        })
     }
-    Ok(())
+
+    /// Decodes the frames in `bytes` (which start at `start` of the pack) and hands each of `some` needs its verified chunk.
+    /// They are sorted by place, so every frame is decoded once and every chunk is hashed once.
+    pub(crate) fn for_each(
+        &mut self,
+        (bytes, start): (&[u8], u32),
+        needs: &Needs,
+        some: &[Need],
+        mut take: impl FnMut(&Need, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut open: Option<u32> = None;
+        let mut verified: Option<(u32, ChunkId)> = None;
+        for need in some {
+            let (id, at) = needs
+                .chunk(need)
+                .ok_or_else(|| Error::internal("read pack", "a need of another index"))?;
+            if open != Some(at.offset) {
+                let from = (at.offset - start) as usize;
+                let stored = bytes
+                    .get(from..from + at.stored_len as usize)
+                    .ok_or_else(|| Error::corrupt("read pack", "range is too short"))?;
+                let kind = FrameKind::Chunks;
+                self.decoder
+                    .decode(stored, kind, at.plain_len, &mut self.plain)?;
+                open = Some(at.offset);
+                verified = None;
+            }
+            let from = at.chunk_offset as usize;
+            let chunk = self
+                .plain
+                .get(from..from + at.chunk_len as usize)
+                .ok_or_else(|| Error::corrupt("read pack", "a chunk reaches past its frame"))?;
+            if verified != Some((at.chunk_offset, id)) {
+                if ChunkId::of(chunk) != id {
+                    let why = format!("chunk {id} has other bytes");
+                    return Err(Error::corrupt("read pack", why));
+                }
+                verified = Some((at.chunk_offset, id));
+            }
+            take(need, chunk)?;
+        }
+        Ok(())
+    }
 }

@@ -248,7 +248,7 @@ async fn snapshot(
     findings: &mut Findings,
 ) -> Result<()> {
     let root = base::snapshot_root(access, place, Some(index)).await?;
-    let segments = base::segments(access, index, &root).await?;
+    let segments = base::segments(access, index, &root, None).await?;
     let mut tree = TreeCheck::new();
     let mut hasher = TreeRootHasher::new();
     for segment in &segments {

@@ -33,6 +33,11 @@ impl IndexPartBuilder {
         IndexPartBuilder::default()
     }
 
+    /// Makes room for so many more chunks.
+    pub fn reserve(&mut self, chunks: usize) {
+        self.records.reserve_exact(chunks);
+    }
+
     /// Adds the chunks of a frame of `pack`.
     pub fn add_frame(&mut self, pack: ContainerId, frame: &FrameSlot) {
         if frame.chunks.is_empty() {

@@ -30,6 +30,13 @@ pub struct ChunkLocation {
     pub chunk_len: u32,
 }
 
+/// Which part of an index names a chunk, and where in it: 8 bytes that stand for id and location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkNumber {
+    part: u32,
+    at: u32,
+}
+
 /// All live parts of one index.
 #[derive(Clone, Default)]
 pub struct Index {
@@ -45,6 +52,25 @@ impl Index {
     /// Where chunk `id` lies, by the newest part that names it.
     pub fn lookup(&self, id: &ChunkId) -> Option<ChunkLocation> {
         self.parts.iter().rev().find_map(|part| part.lookup(id))
+    }
+
+    /// The number of chunk `id`, by the newest part that names it; good for this index only.
+    pub fn find(&self, id: &ChunkId) -> Option<ChunkNumber> {
+        let named = |(part, named): (usize, &Arc<IndexPart>)| {
+            let at = named.find(id)?;
+            Some(ChunkNumber {
+                part: part as u32,
+                at: at as u32,
+            })
+        };
+        self.parts.iter().enumerate().rev().find_map(named)
+    }
+
+    /// Id and location of the chunk with this number.
+    pub fn get(&self, number: ChunkNumber) -> Option<(ChunkId, ChunkLocation)> {
+        self.parts
+            .get(number.part as usize)?
+            .get(number.at as usize)
     }
 
     /// Chunks named by the parts; one that several parts name counts several times.

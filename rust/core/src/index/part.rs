@@ -152,8 +152,17 @@ impl IndexPart {
 
     /// Where chunk `id` lies, if this part names it.
     pub fn lookup(&self, id: &ChunkId) -> Option<ChunkLocation> {
-        let at = find(self.id_table(), &id.0)?;
-        self.location(at)
+        self.location(self.find(id)?)
+    }
+
+    /// The position of chunk `id`, if this part names it.
+    pub(super) fn find(&self, id: &ChunkId) -> Option<usize> {
+        find(self.id_table(), &id.0)
+    }
+
+    /// The chunk at a position.
+    pub(super) fn get(&self, at: usize) -> Option<(ChunkId, ChunkLocation)> {
+        Some((ChunkId(*self.id_table().get(at)?), self.location(at)?))
     }
 
     /// Every chunk, by increasing id.

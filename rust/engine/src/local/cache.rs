@@ -4,10 +4,10 @@
 //! committed), `tree` (the segments of the tree in the target, with stat keys), `index/` (parts by hash) and `uploaded/`
 //! (directories of packs that are stored but not committed yet).
 
+use super::tree_file::{read_tree, write_tree};
+use bytes::Bytes;
 use nbws_core::diff::StatKey;
 use nbws_core::id::{ContainerId, FrameHash, RepositoryId, SnapshotId, WriterId, to_hex};
-use nbws_core::tree::Timestamp;
-use nbws_core::wire::WireReader;
 use nbws_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -17,10 +17,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
-
-const TREE_MAGIC: &[u8; 8] = b"nbwstree";
-
-const KEY_BYTES: usize = 20;
 
 /// What is known of one target; `session.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +72,7 @@ pub(crate) struct KnownTree {
     /// It was saved from this target, so a path that it omits and the disk lacks is gone for good.
     pub(crate) saved_here: bool,
     /// Encoded segments, in order.
-    pub(crate) segments: Vec<Vec<u8>>,
+    pub(crate) segments: Vec<Bytes>,
     /// One key per entry, in order; empty: nothing is known.
     pub(crate) keys: Vec<StatKey>,
 }
@@ -113,7 +109,13 @@ impl StateFolder {
     }
 
     /// Writes `name` by way of a temporary file, synced before and after the rename.
-    fn write(&self, sub: &str, name: &str, parts: &[&[u8]], durable: bool) -> Result<()> {
+    fn write(
+        &self,
+        sub: &str,
+        name: &str,
+        durable: bool,
+        content: impl Fn(&mut File) -> std::io::Result<()>,
+    ) -> Result<()> {
         let folder = self.make(sub)?;
         let (path, temporary) = (folder.join(name), folder.join(format!("{name}.tmp")));
         let attempt = || -> std::io::Result<()> {
@@ -123,9 +125,7 @@ impl StateFolder {
                 .write(true)
                 .mode(0o600)
                 .open(&temporary)?;
-            for part in parts {
-                file.write_all(part)?;
-            }
+            content(&mut file)?;
             if durable {
                 file.sync_all()?;
             }
@@ -163,51 +163,22 @@ impl StateFolder {
     pub(crate) fn store_session(&self, session: &Session) -> Result<()> {
         let check = check_of(session)?;
         let bytes = serde_json::to_vec(&Sealed { check, session }).map_err(unwritable)?;
-        self.write("", "session.json", &[&bytes], true)
+        self.write("", "session.json", true, |file| file.write_all(&bytes))
     }
 
     /// Stores the tree of snapshot `id`; durable when this returns.
     pub(crate) fn store_tree(&self, id: SnapshotId, tree: &KnownTree) -> Result<()> {
-        let mut head = Vec::with_capacity(64);
-        head.extend_from_slice(TREE_MAGIC);
-        head.extend_from_slice(&VERSION.to_le_bytes());
-        head.extend_from_slice(&id.0);
-        head.push(u8::from(tree.saved_here));
-        head.extend_from_slice(&(tree.segments.len() as u32).to_le_bytes());
-        for segment in &tree.segments {
-            head.extend_from_slice(&(segment.len() as u32).to_le_bytes());
-        }
-        let mut keys = Vec::with_capacity(8 + tree.keys.len() * KEY_BYTES);
-        keys.extend_from_slice(&(tree.keys.len() as u64).to_le_bytes());
-        for key in &tree.keys {
-            keys.extend_from_slice(&key.ino.to_le_bytes());
-            keys.extend_from_slice(&key.ctime.seconds.to_le_bytes());
-            keys.extend_from_slice(&key.ctime.nanos.to_le_bytes());
-        }
-        let mut hasher = blake3::Hasher::new();
-        let mut parts: Vec<&[u8]> = vec![&head];
-        parts.extend(tree.segments.iter().map(Vec::as_slice));
-        parts.push(&keys);
-        for part in &parts {
-            hasher.update(part);
-        }
-        let hash = hasher.finalize();
-        parts.push(hash.as_bytes());
-        self.write("", "tree", &parts, true)
+        self.write("", "tree", true, |file| write_tree(file, id, tree))
     }
 
     /// The tree, if it is the one of snapshot `id` and undamaged.
     pub(crate) fn load_tree(&self, id: SnapshotId) -> Result<Option<KnownTree>> {
-        let Some(bytes) = self.read("", "tree")? else {
-            return Ok(None);
-        };
-        let Some((content, hash)) = bytes.split_last_chunk::<32>() else {
-            return Ok(None);
-        };
-        if blake3::hash(content).as_bytes() != hash {
-            return Ok(None);
+        let path = self.path.join("tree");
+        match File::open(&path).and_then(|file| read_tree(file, id)) {
+            Ok(tree) => Ok(tree),
+            Err(e) if e.kind() == IoKind::NotFound => Ok(None),
+            Err(e) => Err(local("read local state", &path, e)),
         }
-        Ok(decode_tree(content, id).ok().flatten())
     }
 
     /// A frame by the hash of its plain bytes; one that can't be read or is damaged is fetched again.
@@ -229,7 +200,7 @@ impl StateFolder {
         if self.path.join("index").join(&name).exists() {
             return;
         }
-        if let Err(error) = self.write("index", &name, &[bytes], false) {
+        if let Err(error) = self.write("index", &name, false, |file| file.write_all(bytes)) {
             tracing::debug!(%error, "a frame is not kept");
         }
     }
@@ -254,12 +225,11 @@ impl StateFolder {
     /// Remembers the directory of a pack that is stored but not committed: `seq` is the log head it was made on.
     pub(crate) fn store_uploaded(&self, pack: ContainerId, seq: u64, part: &[u8]) -> Result<()> {
         let hash = journal_hash(seq.to_le_bytes(), part);
-        self.write(
-            "uploaded",
-            &pack.to_string(),
-            &[&seq.to_le_bytes(), hash.as_bytes(), part],
-            false,
-        )
+        self.write("uploaded", &pack.to_string(), false, |file| {
+            file.write_all(&seq.to_le_bytes())?;
+            file.write_all(hash.as_bytes())?;
+            file.write_all(part)
+        })
     }
 
     /// Directories of packs that are stored but not committed, with the log head they were made on.
@@ -312,49 +282,6 @@ fn journal_hash(seq: [u8; 8], part: &[u8]) -> blake3::Hash {
     blake3::Hasher::new().update(&seq).update(part).finalize()
 }
 
-fn decode_tree(bytes: &[u8], id: SnapshotId) -> Result<Option<KnownTree>> {
-    let mut reader = WireReader::new(bytes, "read local state");
-    if reader.array::<8>()? != *TREE_MAGIC
-        || reader.u32()? != VERSION
-        || reader.array::<16>()? != id.0
-    {
-        return Ok(None);
-    }
-    let saved_here = reader.u8()? != 0;
-    let count = reader.u32()? as usize;
-    if count > reader.remaining() / 4 {
-        return Ok(None);
-    }
-    let mut lengths = Vec::with_capacity(count);
-    for _ in 0..count {
-        lengths.push(reader.u32()? as usize);
-    }
-    let mut segments = Vec::with_capacity(count);
-    for length in lengths {
-        segments.push(reader.take(length)?.to_vec());
-    }
-    let count = reader.u64()? as usize;
-    if count != reader.remaining() / KEY_BYTES {
-        return Ok(None);
-    }
-    let mut keys = Vec::with_capacity(count);
-    for _ in 0..count {
-        let ino = reader.u64()?;
-        let seconds = reader.u64()? as i64;
-        let nanos = reader.u32()?;
-        keys.push(StatKey {
-            ino,
-            ctime: Timestamp { seconds, nanos },
-        });
-    }
-    reader.end()?;
-    Ok(Some(KnownTree {
-        saved_here,
-        segments,
-        keys,
-    }))
-}
-
 fn local(operation: &'static str, path: &Path, cause: std::io::Error) -> Error {
     Error::local(operation, path.as_os_str().as_bytes(), cause)
 }
@@ -380,6 +307,7 @@ pub(crate) fn memory_limit_bytes() -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use nbws_core::tree::Timestamp;
 
     #[test]
     fn a_tree_comes_back_only_for_its_snapshot_and_undamaged() {
@@ -387,7 +315,7 @@ mod tests {
         let folder = StateFolder::new(dir.path(), RepositoryId([1; 16]), Path::new("/w"));
         let tree = KnownTree {
             saved_here: true,
-            segments: vec![vec![1, 2, 3], vec![]],
+            segments: vec![Bytes::from_static(&[1, 2, 3]), Bytes::new()],
             keys: vec![
                 StatKey {
                     ino: 5,

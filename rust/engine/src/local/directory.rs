@@ -1,7 +1,7 @@
 //! Reading one directory: its names, its own rules, and a look at each entry.
 
 use super::meta::{self, FileKind, Stat};
-use super::order::{Child, Gathered, Listing, compare_contents};
+use super::order::{Child, Gathered, Listing, Store, compare_contents};
 use super::scan::{IgnoreStack, RuleProblem, Walk};
 use super::scanned::{LastOwner, Place, Record};
 use super::{SkipReason, Skipped, errno_text, fault};
@@ -68,6 +68,9 @@ pub(super) struct DirectoryReader<'a> {
     has_ignore_file: bool,
     has_tag: bool,
     records: Vec<Record>,
+    /// Number of this thread, and all that it has listed.
+    number: u32,
+    store: Store,
     last_owner: LastOwner,
     skipped: Vec<Skipped>,
     excluded: Vec<Vec<u8>>,
@@ -76,8 +79,8 @@ pub(super) struct DirectoryReader<'a> {
 }
 
 impl<'a> DirectoryReader<'a> {
-    /// A reader for one thread of `walk`.
-    pub(super) fn new(walk: &'a Walk<'a>) -> Self {
+    /// A reader for the thread `number` of `walk`.
+    pub(super) fn new(walk: &'a Walk<'a>, number: u32) -> Self {
         DirectoryReader {
             walk,
             path: Vec::new(),
@@ -88,6 +91,8 @@ impl<'a> DirectoryReader<'a> {
             has_ignore_file: false,
             has_tag: false,
             records: Vec::new(),
+            number,
+            store: Store::default(),
             last_owner: LastOwner::default(),
             skipped: Vec::new(),
             excluded: Vec::new(),
@@ -98,10 +103,20 @@ impl<'a> DirectoryReader<'a> {
 
     /// Gives away all that was noted.
     pub(super) fn hand_over(&mut self, gathered: &mut Gathered) {
+        let number = self.number as usize;
+        if gathered.stores.len() <= number {
+            gathered.stores.resize_with(number + 1, Store::default);
+        }
+        gathered.stores[number] = std::mem::take(&mut self.store);
         gathered.skipped.append(&mut self.skipped);
         gathered.excluded.append(&mut self.excluded);
         gathered.problems.append(&mut self.problems);
         gathered.files_opened += std::mem::take(&mut self.files_opened);
+    }
+
+    /// All that this thread has listed.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Reads the directory `fd`, whose path is in `self.path`. Returns its entries and the ignore files that count below it.
@@ -357,9 +372,14 @@ impl<'a> DirectoryReader<'a> {
             .collect();
         let name = |child: &Child| records[child.record as usize].place.of(names);
         children.sort_unstable_by(|a, b| compare_contents(name(a), name(b)));
+        let start = self.store.records.len();
+        for record in records.iter() {
+            let place = Place::push(&mut self.store.names, record.place.of(names));
+            self.store.records.push(record.moved_to(place));
+        }
         Listing {
-            names: names.as_slice().into(),
-            records: records.as_slice().into(),
+            store: self.number,
+            records: start..self.store.records.len(),
             children,
         }
     }

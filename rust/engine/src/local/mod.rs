@@ -10,6 +10,7 @@ mod root;
 mod scan;
 mod scanned;
 pub(crate) mod state_place;
+mod tree_file;
 mod walker;
 mod write;
 

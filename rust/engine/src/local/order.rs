@@ -4,12 +4,23 @@ use super::scan::RuleProblem;
 use super::scanned::{Owners, Place, Record, Scanned};
 use super::{Skipped, Timestamp};
 use std::cmp::Ordering;
+use std::ops::Range;
+
+/// All entries that one thread of a walk found. One buffer for a whole thread goes back to the system when it is done with;
+/// a buffer for each directory would leave the heap full of holes.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) names: Vec<u8>,
+    pub(super) records: Vec<Record>,
+}
 
 /// The entries of one directory, sorted by name.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    pub(super) names: Box<[u8]>,
-    pub(super) records: Box<[Record]>,
+    /// Number of the thread that read the directory.
+    pub(super) store: u32,
+    /// Its records in that thread's store.
+    pub(super) records: Range<usize>,
     /// Its directories, in the order of their name with a slash behind it.
     pub(super) children: Box<[Child]>,
 }
@@ -17,6 +28,7 @@ pub(super) struct Listing {
 /// A directory of a [`Listing`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Child {
+    /// Its position among the records of the listing.
     pub(super) record: u32,
     pub(super) directory: u32,
 }
@@ -38,6 +50,8 @@ pub(super) enum Outcome {
 pub(super) struct Gathered {
     /// By number of the directory; the root is 0.
     pub(super) directories: Vec<Outcome>,
+    /// By number of the thread.
+    pub(super) stores: Vec<Store>,
     pub(super) entries: usize,
     pub(super) path_bytes: usize,
     pub(super) owners: Owners,
@@ -50,6 +64,8 @@ pub(super) struct Gathered {
 /// A directory whose entries are being put out.
 struct Open {
     listing: Listing,
+    /// Records whose directories are gone.
+    gone: Vec<usize>,
     next_record: usize,
     next_child: usize,
     prefix_bytes: usize,
@@ -66,12 +82,17 @@ impl Gathered {
         open.extend(self.open(0, 0));
         while let Some(top) = open.last_mut() {
             prefix.truncate(top.prefix_bytes);
+            let store = &self.stores[top.listing.store as usize];
+            let listed = &store.records[top.listing.records.clone()];
             let child = top.listing.children.get(top.next_child).copied();
-            let until = child.map_or(top.listing.records.len(), |child| top.records_before(child));
-            for record in &top.listing.records[top.next_record..until] {
-                let name = record.place.of(&top.listing.names);
+            let until = child.map_or(listed.len(), |child| top.records_before(store, child));
+            for at in top.next_record..until {
+                if top.gone.contains(&at) {
+                    continue;
+                }
+                let name = listed[at].place.of(&store.names);
                 let place = Place::push_both(&mut paths, &prefix, name);
-                records.push(record.moved_to(place));
+                records.push(listed[at].moved_to(place));
             }
             top.next_record = until;
             let Some(child) = child else {
@@ -79,11 +100,12 @@ impl Gathered {
                 continue;
             };
             top.next_child += 1;
-            let record = &top.listing.records[child.record as usize];
-            prefix.extend_from_slice(record.place.of(&top.listing.names));
+            let record = &listed[child.record as usize];
+            prefix.extend_from_slice(record.place.of(&store.names));
             prefix.push(b'/');
             open.extend(self.open(child.directory, prefix.len()));
         }
+        drop(std::mem::take(&mut self.stores));
         self.skipped.sort_unstable();
         self.excluded.sort_unstable();
         self.problems.sort_unstable();
@@ -96,18 +118,17 @@ impl Gathered {
         scanned
     }
 
-    /// Takes the listing of a directory out; entries of directories that are gone leave it.
+    /// Takes the listing of a directory out; entries of directories that are gone are left out of it.
     fn open(&mut self, directory: u32, prefix_bytes: usize) -> Option<Open> {
         let outcome = std::mem::take(&mut self.directories[directory as usize]);
-        let Outcome::Listed(mut listing) = outcome else {
+        let Outcome::Listed(listing) = outcome else {
             return None;
         };
         let is_gone =
             |child: &&Child| matches!(self.directories[child.directory as usize], Outcome::Gone);
-        if listing.children.iter().any(|child| is_gone(&child)) {
-            listing.drop_entries(listing.children.iter().filter(is_gone).copied().collect());
-        }
+        let gone = listing.children.iter().filter(is_gone);
         Some(Open {
+            gone: gone.map(|child| child.record as usize).collect(),
             listing,
             next_record: 0,
             next_child: 0,
@@ -116,36 +137,15 @@ impl Gathered {
     }
 }
 
-impl Listing {
-    fn drop_entries(&mut self, gone: Vec<Child>) {
-        let mut kept = Vec::with_capacity(self.records.len());
-        let mut moved = vec![u32::MAX; self.records.len()];
-        for (at, record) in self.records.iter().enumerate() {
-            if !gone.iter().any(|child| child.record as usize == at) {
-                moved[at] = kept.len() as u32;
-                kept.push(*record);
-            }
-        }
-        let children = self.children.iter().filter_map(|child| {
-            let record = moved[child.record as usize];
-            (record != u32::MAX).then_some(Child { record, ..*child })
-        });
-        self.children = children.collect();
-        self.records = kept.into_boxed_slice();
-    }
-}
-
 impl Open {
     /// The end of the records that come before what lies below `child`.
-    fn records_before(&self, child: Child) -> usize {
-        let listing = &self.listing;
-        let directory = listing.records[child.record as usize]
-            .place
-            .of(&listing.names);
+    fn records_before(&self, store: &Store, child: Child) -> usize {
+        let records = &store.records[self.listing.records.clone()];
+        let directory = records[child.record as usize].place.of(&store.names);
         // The directory itself is before what it holds; so are the names between "a" and "a/".
         let mut until = (child.record as usize + 1).max(self.next_record);
-        while let Some(record) = listing.records.get(until) {
-            let name = record.place.of(&listing.names);
+        while let Some(record) = records.get(until) {
+            let name = record.place.of(&store.names);
             if compare_with_slash(name, directory) == Ordering::Greater {
                 break;
             }

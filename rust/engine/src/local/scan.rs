@@ -5,7 +5,7 @@
 //! the tree, whatever is swapped under the walk.
 
 use super::meta;
-use super::order::{Gathered, Listing, Outcome};
+use super::order::{Gathered, Listing, Outcome, Store};
 use super::scanned::{Owners, Scanned};
 use super::walker::Walker;
 use super::{Root, fault};
@@ -69,16 +69,17 @@ pub(crate) fn scan(root: &Root, options: &ScanOptions<'_>) -> Result<Scanned> {
         held_limit: held_limit(),
     };
     std::thread::scope(|scope| {
-        for _ in 1..options.threads.max(1) {
+        let walk = &walk;
+        for number in 1..options.threads.max(1) as u32 {
             let spawned = std::thread::Builder::new()
                 .name("nbws-scan".to_owned())
-                .spawn_scoped(scope, || Walker::new(&walk).run());
+                .spawn_scoped(scope, move || Walker::new(walk, number).run());
             if spawned.is_err() {
                 // Fewer threads are slower, not wrong.
                 break;
             }
         }
-        Walker::new(&walk).run();
+        Walker::new(walk, 0).run();
     });
     let board = walk
         .board
@@ -199,15 +200,16 @@ impl Board {
         &mut self,
         directory: u32,
         listing: &mut Listing,
+        store: &Store,
         parent: &Option<Arc<Held>>,
         ignores: &IgnoreStack,
     ) {
         for child in listing.children.iter_mut().rev() {
             child.directory = self.places.len() as u32;
-            let record = &listing.records[child.record as usize];
+            let record = &store.records[listing.records.start + child.record as usize];
             self.places.push(DirectoryPlace {
                 parent: directory,
-                name: record.place.of(&listing.names).into(),
+                name: record.place.of(&store.names).into(),
                 outcome: Outcome::Closed,
             });
             self.waiting.push(Task {

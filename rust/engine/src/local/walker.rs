@@ -17,6 +17,8 @@ const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 struct Entered {
     fd: OwnedFd,
     listing: Listing,
+    /// Length of all its names.
+    name_bytes: usize,
     ignores: IgnoreStack,
 }
 
@@ -39,11 +41,11 @@ impl Drop for Walker<'_> {
 }
 
 impl<'a> Walker<'a> {
-    /// A thread's share of `walk`.
-    pub(super) fn new(walk: &'a Walk<'a>) -> Self {
+    /// The share of thread `number` of `walk`.
+    pub(super) fn new(walk: &'a Walk<'a>, number: u32) -> Self {
         Walker {
             walk,
-            reader: DirectoryReader::new(walk),
+            reader: DirectoryReader::new(walk, number),
         }
     }
 
@@ -120,12 +122,13 @@ impl<'a> Walker<'a> {
         let prefix_bytes = self.reader.path.len() + 1;
         let mut board = walk.board();
         board.gathered.entries += listing.records.len();
-        board.gathered.path_bytes += listing.records.len() * prefix_bytes + listing.names.len();
+        board.gathered.path_bytes += listing.records.len() * prefix_bytes + entered.name_bytes;
         let mut next = None;
         if count > 0 {
             let (held, all_may_wait) = walk.hold(entered.fd);
             let waiting_parent = all_may_wait.then(|| Arc::clone(&held));
-            board.queue(directory, listing, &waiting_parent, &entered.ignores);
+            let store = self.reader.store();
+            board.queue(directory, listing, store, &waiting_parent, &entered.ignores);
             // The one in hand is read at once, so it may have its parent whatever the budget says.
             next = board.waiting.pop();
             if let (Some(task), Some(place)) = (&mut next, board.places.last()) {
@@ -155,10 +158,13 @@ impl<'a> Walker<'a> {
         self.walk.options.cancel.check().map_err(Refusal::Stop)?;
         let fd = self.open(&task)?;
         drop(task.parent);
+        let before = self.reader.store().names.len();
         let (listing, ignores) = self.reader.read(fd.as_fd(), task.ignores)?;
+        let name_bytes = self.reader.store().names.len() - before;
         Ok(Entered {
             fd,
             listing,
+            name_bytes,
             ignores,
         })
     }

@@ -27,7 +27,7 @@ use finish::{Finish, make_directories};
 use nbws_core::Result;
 use nbws_core::filter::Rules;
 use nbws_core::index::Index;
-use nbws_core::plan::restore::{Need, RangeLimits, plan_fetches};
+use nbws_core::plan::restore::{Needs, RangeLimits};
 use plan::{Inputs, RestorePlan, count_written, plan};
 use proof::{begin, end, give_up_proof, may_delete};
 use source::{Source, check_source, load_source};
@@ -181,7 +181,7 @@ fn prepare(
     plan: &mut RestorePlan,
     (mode, runtime): (Mode, &tokio::runtime::Handle),
 ) -> Result<(Written, Vec<Skipped>)> {
-    let mut written = write(access, target, &source.index, plan, mode, runtime)?;
+    let mut written = write(access, target, plan, mode, runtime)?;
     let mut finish = finish(&target.root, plan, mode);
     finish.complete_files(std::mem::take(&mut written.failed))?;
     let skipped = finish.skipped;
@@ -264,40 +264,35 @@ fn look(
 fn write(
     access: &Access,
     target: &Target,
-    index: &Index,
     plan: &mut RestorePlan,
     mode: Mode,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Written> {
-    let mut needs = std::mem::take(&mut plan.needs);
+    let mut needs = std::mem::replace(&mut plan.needs, Needs::new(&Index::default()));
     let local = std::mem::take(&mut plan.local);
     let files = count_written(&plan.wanted);
     access.meter.begin("restore", files, plan.bytes_to_write);
     let flags = (mode.is_staged, mode.numeric_ids);
-    let writing = Writing::new(access, &target.root, &plan.wanted, flags, &needs, &local);
+    let keys = std::mem::take(&mut plan.keys);
+    let pieces = (needs.list(), &local[..]);
+    let writing = Writing::new(access, &target.root, &plan.wanted, flags, pieces, keys);
     for (item, why) in std::mem::take(&mut plan.lost) {
         writing.fail_item(item, why.to_string());
     }
     if !mode.is_staged {
         make_directories(&writing)?;
     }
-    let rest = without_chunks(&plan.wanted, &needs, &local);
+    let rest = without_chunks(&plan.wanted, needs.list(), &local);
     for missed in writing.copy_local(&local)? {
-        let id = missed.run.id;
-        needs.push(Need {
-            id,
-            location: index.lookup(&id).ok_or_else(|| base::missing_chunk(&id))?,
-            file: missed.item,
-            file_offset: missed.to,
-            count: missed.run.count,
-        });
+        let run = &missed.run;
+        if !needs.push(&run.id, missed.item, missed.to, run.count) {
+            return Err(base::missing_chunk(&run.id));
+        }
     }
-    let fetches = plan_fetches(&mut needs, RANGES);
+    let fetches = needs.plan(RANGES);
     write_all(&writing, runtime, mode.threads, (&fetches, &needs), &rest);
     let mut written = writing.into_written()?;
-    for (ordinal, key) in std::mem::take(&mut written.keys) {
-        plan.keys[ordinal as usize] = key;
-    }
+    plan.keys = std::mem::take(&mut written.keys);
     Ok(written)
 }
 

@@ -9,23 +9,27 @@ use crate::local::cache::KnownTree;
 use crate::local::{FileKind, Stat};
 use crate::save::{entries, seen};
 use crate::workspace::Access;
+use bytes::Bytes;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::diff::{Merge, StatKey, unchanged};
 use nbws_core::id::{ChunkId, TreeRoot};
 use nbws_core::index::Index;
 use nbws_core::path::{self, is_within};
-use nbws_core::plan::restore::Need;
+use nbws_core::plan::restore::Needs;
 use nbws_core::tree::{
     Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list,
 };
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 
+/// No entry of a segment has fewer bytes.
+const MIN_ENTRY_BYTES: usize = 8;
+
 /// What will be done.
 pub(crate) struct RestorePlan {
     pub(crate) wanted: Wanted,
     /// Chunks to fetch; the file number is the item's.
-    pub(crate) needs: Vec<Need>,
+    pub(crate) needs: Needs,
     /// Chunks that the disk holds in the old version of the same file: item, run, offset in the old file, offset in the new.
     pub(crate) local: Vec<LocalRun>,
     /// Paths on disk that the snapshot does not have, sorted.
@@ -63,7 +67,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) root: &'a Root,
     pub(crate) scanned: &'a Scanned,
     pub(crate) known: Option<&'a KnownTree>,
-    pub(crate) segments: &'a [Vec<u8>],
+    pub(crate) segments: &'a [Bytes],
     /// Chunk lists of large files, by id.
     pub(crate) lists: &'a HashMap<ChunkId, Vec<u8>>,
     pub(crate) index: &'a Index,
@@ -130,13 +134,23 @@ impl<'a> Planner<'a> {
             maximum: spec.maximum,
             whole: spec.whole,
         };
+        // Tables for a million entries must not be doubled and copied while they grow.
+        let mut entries = 0;
+        for segment in inputs.segments {
+            let count = SegmentReader::new(segment)?.entry_count() as usize;
+            entries += count.min(segment.len() / MIN_ENTRY_BYTES);
+        }
+        let mut needs = Needs::new(inputs.index);
+        if inputs.scanned.len() == 0 {
+            needs.reserve(entries);
+        }
         let plan = RestorePlan {
-            wanted: Wanted::default(),
-            needs: Vec::new(),
+            wanted: Wanted::with_capacity(entries),
+            needs,
             local: Vec::new(),
             extra: Vec::new(),
             differing: 0,
-            keys: Vec::new(),
+            keys: Vec::with_capacity(entries),
             tree_root: TreeRoot([0; 32]),
             zero: Chunker::new(params)?.zero_chunk().0,
             files_kept: 0,
@@ -322,17 +336,8 @@ impl<'a> Planner<'a> {
     }
 
     fn need(&mut self, item: u32, run: Run, file_offset: u64) {
-        match self.inputs.index.lookup(&run.id) {
-            Some(location) => {
-                self.plan.needs.push(Need {
-                    id: run.id,
-                    location,
-                    file: item,
-                    file_offset,
-                    count: run.count,
-                });
-            }
-            None => self.plan.lost.push((item, missing_chunk(&run.id))),
+        if !self.plan.needs.push(&run.id, item, file_offset, run.count) {
+            self.plan.lost.push((item, missing_chunk(&run.id)));
         }
     }
 }
@@ -384,7 +389,7 @@ impl BodyContent for Entry {
 }
 
 /// Chunk lists that the files of a tree refer to.
-pub(crate) fn list_ids(segments: &[Vec<u8>]) -> Result<Vec<ChunkId>> {
+pub(crate) fn list_ids(segments: &[Bytes]) -> Result<Vec<ChunkId>> {
     let mut ids = Vec::new();
     for segment in segments {
         for entry in SegmentReader::new(segment)? {

@@ -3,15 +3,18 @@
 use super::plan::{RestorePlan, list_ids};
 use crate::base;
 use crate::directories::{index_for_reading, is_damage};
+use crate::local::cache::KnownTree;
 use crate::log::LogHead;
 use crate::resolve::Resolved;
 use crate::session::Target;
 use crate::workspace::Access;
+use bytes::Bytes;
 use nbws_core::id::{ChunkId, SnapshotId};
 use nbws_core::index::Index;
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Everything about the snapshot to restore.
 pub(crate) struct Source {
@@ -22,7 +25,7 @@ pub(crate) struct Source {
     pub(crate) index: Index,
     /// What of the index is damaged, and was found another way.
     pub(crate) damage: Vec<Error>,
-    pub(crate) segments: Vec<Vec<u8>>,
+    pub(crate) segments: Vec<Bytes>,
     pub(crate) lists: HashMap<ChunkId, Vec<u8>>,
 }
 
@@ -51,8 +54,8 @@ pub(crate) async fn load_source(
     let record = newest.as_ref().map(|newest| &newest.record);
     let folder = target.folder.as_ref();
     let (index, mut damage) = index_for_reading(access, folder, record).await?;
-    let known = target.tree.as_ref().map(|(_, known)| &known.segments[..]);
-    let loaded = load_tree(access, &index, &resolved, known).await;
+    let known = target.tree.as_ref().map(|(_, tree)| Arc::clone(tree));
+    let loaded = load_tree(access, &index, &resolved, known.as_deref()).await;
     let (root, segments, lists) = match loaded {
         // What is missing follows from the damaged index, and that error names the object.
         Err(error) if is_damage(&error) && !damage.is_empty() => return Err(damage.swap_remove(0)),
@@ -69,23 +72,23 @@ pub(crate) async fn load_source(
     })
 }
 
-type Tree = (SnapshotRoot, Vec<Vec<u8>>, HashMap<ChunkId, Vec<u8>>);
+type Tree = (SnapshotRoot, Vec<Bytes>, HashMap<ChunkId, Vec<u8>>);
 
-/// The tree of the snapshot; `known` are the segments of the tree that the disk is known to hold.
+/// The tree of the snapshot; `known` is what the disk is known to hold.
 async fn load_tree(
     access: &Access,
     index: &Index,
     resolved: &Resolved,
-    known: Option<&[Vec<u8>]>,
+    known: Option<&KnownTree>,
 ) -> Result<Tree> {
     let root = base::snapshot_root(access, &resolved.head.root, Some(index)).await?;
-    let segments = base::segments(access, index, &root).await?;
+    let segments = base::segments(access, index, &root, known).await?;
     let ids = list_ids(&segments)?;
     let chunks = base::chunks(access, index, &ids).await?;
     let mut lists: HashMap<ChunkId, Vec<u8>> = ids.into_iter().zip(chunks).collect();
     if let Some(known) = known {
         // What the disk holds of large files need not be fetched.
-        let mut ids = list_ids(known)?;
+        let mut ids = list_ids(&known.segments)?;
         ids.retain(|id| !lists.contains_key(id));
         lists.extend(base::lists_left(access, index, ids).await?);
     }

@@ -3,6 +3,7 @@
 use super::plan::runs_of;
 use super::wanted::{Action, Wanted};
 use crate::local::{OpenFile, Root, is_closed};
+use bytes::Bytes;
 use nbws_core::Result;
 use nbws_core::id::ChunkId;
 use nbws_core::tree::{Body, Run, SegmentReader};
@@ -62,7 +63,7 @@ pub(crate) struct Verified {
 /// Reads every file that was written again.
 pub(crate) fn verify(
     root: &Root,
-    segments: &[Vec<u8>],
+    segments: &[Bytes],
     lists: &HashMap<ChunkId, Vec<u8>>,
     wanted: &Wanted,
     zero: &ChunkId,

@@ -56,6 +56,14 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Nothing yet, with room for so many entries.
+    pub(crate) fn with_capacity(entries: usize) -> Self {
+        Wanted {
+            items: Vec::with_capacity(entries),
+            ..Wanted::default()
+        }
+    }
+
     /// Adds an entry, in order; returns its number. Omitted entries are not wanted.
     pub(crate) fn push(&mut self, entry: &Entry, ordinal: u32, action: Action) -> u32 {
         let number = self.items.len() as u32;

@@ -4,7 +4,7 @@
 use super::finish::metadata_of;
 use super::plan::{LocalRun, key_of};
 use super::wanted::{Action, Wanted};
-use crate::base::{at_pack, fetch_range, for_each_chunk};
+use crate::base::{ChunkReader, at_pack, fetch_range};
 use crate::directories::is_damage;
 use crate::local::Root;
 use crate::local::{NewFile, Unapplied};
@@ -12,10 +12,9 @@ use crate::workspace::Access;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use nbws_core::diff::StatKey;
-use nbws_core::frame::FrameDecoder;
 use nbws_core::id::ChunkId;
 use nbws_core::path;
-use nbws_core::plan::restore::{Fetch, Need};
+use nbws_core::plan::restore::{Fetch, Need, Needs};
 use nbws_core::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -42,7 +41,7 @@ pub(crate) struct Writing<'a> {
     pub(crate) is_staged: bool,
     pub(crate) numeric_ids: bool,
     shared: HashMap<u32, Shared>,
-    keys: Mutex<Vec<(u32, StatKey)>>,
+    keys: Mutex<Vec<StatKey>>,
     failed: Mutex<HashMap<u32, String>>,
     unapplied: Mutex<Vec<(u32, Vec<Unapplied>)>>,
     bytes_written: AtomicU64,
@@ -52,8 +51,8 @@ pub(crate) struct Writing<'a> {
 
 /// What the writing threads leave behind.
 pub(crate) struct Written {
-    /// Stat keys by item.
-    pub(crate) keys: Vec<(u32, StatKey)>,
+    /// Stat keys by position in the tree.
+    pub(crate) keys: Vec<StatKey>,
     /// Items that could not be written, and why.
     pub(crate) failed: HashMap<u32, String>,
     pub(crate) unapplied: Vec<(u32, Vec<Unapplied>)>,
@@ -78,8 +77,8 @@ impl<'a> Writing<'a> {
         root: &'a Root,
         wanted: &'a Wanted,
         (is_staged, numeric_ids): (bool, bool),
-        needs: &[Need],
-        local: &[LocalRun],
+        (needs, local): (&[Need], &[LocalRun]),
+        keys: Vec<StatKey>,
     ) -> Self {
         let mut pieces: HashMap<u32, u32> = local.iter().map(|l| (l.item, 0)).collect();
         let mut before: Option<u32> = None;
@@ -115,7 +114,7 @@ impl<'a> Writing<'a> {
             is_staged,
             numeric_ids,
             shared,
-            keys: Mutex::default(),
+            keys: Mutex::new(keys),
             failed: Mutex::default(),
             unapplied: Mutex::default(),
             bytes_written: AtomicU64::new(0),
@@ -162,7 +161,7 @@ impl<'a> Writing<'a> {
             file.set_length(item.size)?;
         }
         let (stat, unapplied) = file.finish(&metadata_of(self.wanted, number, self.numeric_ids))?;
-        lock(&self.keys).push((item.ordinal, key_of(&stat)));
+        lock(&self.keys)[item.ordinal as usize] = key_of(&stat);
         if !unapplied.is_empty() {
             lock(&self.unapplied).push((number, unapplied));
         }
@@ -247,9 +246,9 @@ impl<'a> Writing<'a> {
         runtime: &tokio::runtime::Handle,
         ranges: &Mutex<mpsc::Receiver<(usize, Result<Bytes>)>>,
         fetches: &[Fetch],
-        needs: &[Need],
+        needs: &Needs,
     ) -> Result<()> {
-        let mut decoder = FrameDecoder::new()?;
+        let mut reader = ChunkReader::new()?;
         while !self.stop.load(Ordering::Relaxed) {
             self.access.cancel.check()?;
             let next = lock(ranges).blocking_recv();
@@ -257,11 +256,11 @@ impl<'a> Writing<'a> {
                 return Ok(());
             };
             let fetch = &fetches[i];
-            let needs = &needs[fetch.needs.clone()];
+            let some = &needs.list()[fetch.needs.clone()];
             match bytes {
-                Ok(bytes) => self.write_range(&mut decoder, fetch, needs, &bytes)?,
+                Ok(bytes) => self.write_range(&mut reader, (fetch, &bytes), needs, some)?,
                 Err(error) if is_damage(&error) => {
-                    self.fetch_frames(runtime, &mut decoder, fetch, needs)?;
+                    self.fetch_frames(runtime, &mut reader, fetch, (needs, some))?;
                 }
                 Err(error) => return Err(error),
             }
@@ -273,21 +272,21 @@ impl<'a> Writing<'a> {
     fn fetch_frames(
         &self,
         runtime: &tokio::runtime::Handle,
-        decoder: &mut FrameDecoder,
+        reader: &mut ChunkReader,
         fetch: &Fetch,
-        needs: &[Need],
+        (needs, some): (&Needs, &[Need]),
     ) -> Result<()> {
-        for needs in needs.chunk_by(|a, b| a.location.offset == b.location.offset) {
-            let Some(first) = needs.first() else { continue };
-            let start = first.location.offset;
+        for some in some.chunk_by(Need::shares_frame) {
+            let first = some.first().and_then(|need| needs.chunk(need));
+            let Some((_, location)) = first else { continue };
             let frame = Fetch {
-                start,
-                end: start + first.location.stored_len,
+                start: location.offset,
+                end: location.offset + location.stored_len,
                 ..fetch.clone()
             };
             match runtime.block_on(fetch_range(&*self.access.store, &frame)) {
-                Ok(bytes) => self.write_range(decoder, &frame, needs, &bytes)?,
-                Err(error) => self.damaged(needs, at_pack(error, &frame))?,
+                Ok(bytes) => self.write_range(reader, (&frame, &bytes), needs, some)?,
+                Err(error) => self.damaged(some, at_pack(error, &frame))?,
             }
         }
         Ok(())
@@ -296,14 +295,14 @@ impl<'a> Writing<'a> {
     /// Frame by frame, so that a damaged one hits only the files that need it.
     fn write_range(
         &self,
-        decoder: &mut FrameDecoder,
-        fetch: &Fetch,
-        needs: &[Need],
-        bytes: &[u8],
+        reader: &mut ChunkReader,
+        (fetch, bytes): (&Fetch, &[u8]),
+        needs: &Needs,
+        some: &[Need],
     ) -> Result<()> {
         let mut open = None;
-        for needs in needs.chunk_by(|a, b| a.location.offset == b.location.offset) {
-            let done = for_each_chunk(decoder, bytes, fetch.start, needs, |need, chunk| {
+        for some in some.chunk_by(Need::shares_frame) {
+            let done = reader.for_each((bytes, fetch.start), needs, some, |need, chunk| {
                 if self.is_doomed(need.file) {
                     return Ok(());
                 }
@@ -311,7 +310,7 @@ impl<'a> Writing<'a> {
             });
             if let Err(error) = done {
                 open = None;
-                self.damaged(needs, at_pack(error, fetch))?;
+                self.damaged(some, at_pack(error, fetch))?;
             }
         }
         Ok(())
@@ -354,7 +353,7 @@ pub(crate) fn write_all(
     writing: &Writing<'_>,
     runtime: &tokio::runtime::Handle,
     threads: usize,
-    (fetches, needs): (&[Fetch], &[Need]),
+    (fetches, needs): (&[Fetch], &Needs),
     without_chunks: &[u32],
 ) {
     let (sender, receiver) = mpsc::channel(2);

@@ -40,7 +40,7 @@ use report::finish_report;
 use stage::{Stage, Staged, Work, store};
 use std::path::Path;
 use std::sync::Arc;
-use unchanged::unchanged;
+use unchanged::{nothing_to_rescue, unchanged};
 
 /// A save that keeps losing to prune gives up after so many plans.
 const MAX_PLANS: u32 = 8;
@@ -179,6 +179,12 @@ async fn pass(
         let report = unchanged(access, &mut target, &start, &planned, &order.options).await?;
         return Ok((target, Pass::Finished(Box::new(report))));
     }
+    if let (Intent::Rescue(_), false, Some((held, _))) =
+        (&order.intent, planned.is_changed, &target.tree)
+    {
+        let report = nothing_to_rescue(*held, &start, &planned);
+        return Ok((target, Pass::Finished(Box::new(report))));
+    }
     if let (Intent::Head, Intent::Rescue(why)) = (&order.wished, &order.intent)
         && target.session.proof.is_none()
         && planned.scanned.is_empty()
@@ -238,7 +244,7 @@ async fn prepare(
         (None, Some(head)) if take_over || target.session.proof.is_some() => {
             let index = base::index(access, target.folder.as_ref(), &index_root).await?;
             let root = base::snapshot_root(access, &head.root, Some(&index)).await?;
-            let segments = base::segments(access, &index, &root).await?;
+            let segments = base::segments(access, &index, &root, None).await?;
             Some(Arc::new(KnownTree {
                 saved_here: false,
                 segments,

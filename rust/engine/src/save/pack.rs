@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 /// Uploads at most this many packs at a time.
 const CONCURRENCY: usize = 4;
 
+/// What a chunk costs in memory until its pack is stored, beside its bytes: span, directory and journal.
+const CHUNK_WEIGHT: usize = 128;
+
 /// Fills packs and sends them off. Everything it has packed is in its index.
 pub(crate) struct Packer<'a> {
     access: &'a Access,
@@ -33,6 +36,10 @@ pub(crate) struct Packer<'a> {
     slots: Arc<tokio::sync::Semaphore>,
     rate: Arc<RateLimit>,
     builder: PackBuilder,
+    /// Bytes for which a pack has room from the start.
+    room: usize,
+    /// What the open pack takes in memory: packs of many tiny files are sealed earlier.
+    weight: usize,
     index: IndexPartBuilder,
     uploads: Vec<JoinHandle<Result<()>>>,
     packs: u64,
@@ -58,12 +65,19 @@ impl<'a> Packer<'a> {
             budget: Arc::new(ByteBudget::new(resources.memory_bytes / 2)),
             slots: Arc::new(tokio::sync::Semaphore::new(CONCURRENCY)),
             rate: Arc::new(RateLimit::new(limit_rate)),
-            builder: new_pack(access, epoch)?,
+            builder: new_pack(access, epoch, pack_room(resources))?,
+            room: pack_room(resources),
+            weight: 0,
             index: IndexPartBuilder::new(),
             uploads: Vec::new(),
             packs: 0,
             bytes: 0,
         })
+    }
+
+    /// Makes room in the index for so many chunks.
+    pub(crate) fn reserve(&mut self, chunks: usize) {
+        self.index.reserve(chunks);
     }
 
     /// Adds chunks of packs that an earlier, unfinished save left in the store.
@@ -73,9 +87,11 @@ impl<'a> Packer<'a> {
 
     /// Adds a frame; seals and sends the pack when it is full. Returns where the frame lies.
     pub(crate) fn push(&mut self, frame: EncodedFrame) -> Result<(ContainerKey, FrameSlot)> {
-        if !self.builder.is_empty() && self.builder.len() + frame.bytes.len() > self.target_bytes {
+        let weight = frame.bytes.len() + frame.chunks.len() * CHUNK_WEIGHT;
+        if !self.builder.is_empty() && self.weight + weight > self.target_bytes {
             self.seal()?;
         }
+        self.weight += weight;
         let key = self.builder.key();
         let slot = self.builder.push(frame)?.clone();
         self.index.add_frame(key.id, &slot);
@@ -110,12 +126,12 @@ impl<'a> Packer<'a> {
             return Ok(());
         }
         self.collect_finished()?;
-        let next = new_pack(self.access, self.epoch)?;
+        let next = new_pack(self.access, self.epoch, self.room)?;
         let sealed = std::mem::replace(&mut self.builder, next).finish();
-        let length = sealed.bytes.len() as u64;
+        let weight = std::mem::take(&mut self.weight) as u64;
         self.packs += 1;
-        self.bytes += length;
-        self.budget.acquire(length, &self.access.cancel)?;
+        self.bytes += sealed.bytes.len() as u64;
+        self.budget.acquire(weight, &self.access.cancel)?;
         let upload = Upload {
             store: Arc::clone(&self.access.store),
             slots: Arc::clone(&self.slots),
@@ -124,6 +140,7 @@ impl<'a> Packer<'a> {
             budget: Arc::clone(&self.budget),
             folder: self.folder.clone(),
             base_seq: self.base_seq,
+            weight,
         };
         self.uploads.push(self.runtime.spawn(upload.run(sealed)));
         Ok(())
@@ -167,15 +184,23 @@ impl<'a> Packer<'a> {
     }
 }
 
-pub(crate) fn new_pack(access: &Access, epoch: u64) -> Result<PackBuilder> {
+/// A little more than a full pack: pages that nobody writes to cost nothing.
+fn pack_room(resources: Resources) -> usize {
+    let target = resources.pack_target_bytes();
+    target + target / 16
+}
+
+/// An empty pack with a new name and room for so many bytes.
+pub(crate) fn new_pack(access: &Access, epoch: u64, room: usize) -> Result<PackBuilder> {
     let id = ContainerId {
         epoch,
         random: crate::random::bytes()?,
     };
-    Ok(PackBuilder::new(Header {
+    let header = Header {
         repository: access.inner.repository(),
         key: ContainerKey::pack(id),
-    }))
+    };
+    Ok(PackBuilder::with_capacity(header, room))
 }
 
 struct Upload {
@@ -186,13 +211,13 @@ struct Upload {
     budget: Arc<ByteBudget>,
     folder: Option<StateFolder>,
     base_seq: u64,
+    weight: u64,
 }
 
 impl Upload {
     async fn run(self, sealed: SealedPack) -> Result<()> {
-        let length = sealed.bytes.len() as u64;
         let outcome = self.send(sealed).await;
-        self.budget.release(length);
+        self.budget.release(self.weight);
         outcome
     }
 

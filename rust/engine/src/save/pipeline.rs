@@ -15,6 +15,7 @@ use nbws_core::plan::save_order::Unit;
 use nbws_core::tree::{Hole, OmitReason, Run};
 use nbws_core::{Error, Result};
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -88,17 +89,56 @@ impl LargeFile {
 }
 
 /// Chunks that this save stores, in shards so that encoders rarely wait for each other.
-pub(crate) struct FreshChunks([Mutex<HashSet<ChunkId>>; 16]);
+pub(crate) struct FreshChunks(Vec<Mutex<ChunkSet>>);
+
+type ChunkSet = HashSet<ChunkId, BuildHasherDefault<FirstBytes>>;
+
+/// Ids are hashes already: eight of their bytes tell them apart.
+#[derive(Default)]
+pub(crate) struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Chunks of a shard for which a table of 65,536 is just large enough: 43 bytes for each, and none is moved while it fills.
+const SHARD_CHUNKS: usize = 50_000;
+/// Fewest shards.
+const MIN_SHARDS: usize = 16;
 
 impl FreshChunks {
-    pub(crate) fn new() -> Self {
-        FreshChunks(std::array::from_fn(|_| Mutex::default()))
+    /// No chunks, with room for about so many.
+    pub(crate) fn new(expected: usize) -> Self {
+        let shards = expected.div_ceil(SHARD_CHUNKS).max(MIN_SHARDS);
+        // Shards fill evenly but not alike.
+        let each = expected / shards + expected / shards / 16;
+        let shard = || Mutex::new(ChunkSet::with_capacity_and_hasher(each, Default::default()));
+        FreshChunks((0..shards).map(|_| shard()).collect())
     }
 
     /// Whether the caller is the first to bring this chunk.
     pub(crate) fn claim(&self, id: &ChunkId) -> bool {
-        let shard = &self.0[usize::from(id.0[31] & 15)];
-        shard.lock().unwrap_or_else(|e| e.into_inner()).insert(*id)
+        let [.., a, b, c, d] = id.0;
+        let shard = u32::from_le_bytes([a, b, c, d]) as usize % self.0.len();
+        let mut shard = self.0[shard].lock().unwrap_or_else(|e| e.into_inner());
+        shard.insert(*id)
+    }
+
+    /// Forgets all chunks and gives their memory back.
+    pub(crate) fn forget(&self) {
+        for shard in &self.0 {
+            *shard.lock().unwrap_or_else(|e| e.into_inner()) = ChunkSet::default();
+        }
     }
 }
 

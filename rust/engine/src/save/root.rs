@@ -231,7 +231,7 @@ pub(crate) async fn refresh_index(
     let mut encoder = FrameEncoder::new()?;
     let bytes = merged.encode()?;
     let frame = encoder.encode(FrameKind::IndexRoot, &bytes, Vec::new(), 3)?;
-    let mut builder = new_pack(access, epoch)?;
+    let mut builder = new_pack(access, epoch, 0)?;
     let key = builder.key();
     let slot = builder.push(frame)?.clone();
     let sealed = builder.finish();

@@ -26,6 +26,9 @@ use std::sync::Arc;
 /// More recently modified files than this are flushed with one syncfs instead of one fdatasync each.
 const MANY_RECENT: usize = 32;
 
+/// Room is made for so many chunks at most.
+const MAX_EXPECTED_CHUNKS: u64 = 4 << 20;
+
 /// Everything that the storing half needs.
 pub(crate) struct Stage {
     pub(crate) start: Start,
@@ -94,13 +97,13 @@ fn fill(
     resources: Resources,
 ) -> Result<Staged> {
     let level = zstd_level(stage.options.level, resources.threads);
-    let fresh = FreshChunks::new();
+    let expected = expected_chunks(access, &stage.planned);
+    let fresh = FreshChunks::new(expected);
+    packer.reserve(expected);
     if let Some(part) = &stage.orphans {
         packer.adopt(part);
-        part.iter().for_each(|(id, _)| {
-            fresh.claim(&id);
-        });
     }
+    claim_orphans(&fresh, stage.orphans.as_ref());
     let counts = Counts::default();
     let mut outcomes = read_all(
         access,
@@ -110,6 +113,9 @@ fn fill(
         (&fresh, &counts),
         (resources, level),
     )?;
+    // The tree's own chunks are few, and alike ones among files hardly occur.
+    fresh.forget();
+    claim_orphans(&fresh, stage.orphans.as_ref());
     let mut chunks = TypedChunks::new(packer, &stage.index, &fresh, level)?;
     let sources = Sources {
         root: &target.root,
@@ -117,14 +123,16 @@ fn fill(
         base: stage.start.base_tree.as_deref(),
         numeric_ids: access.inner.format.numeric_ids,
     };
-    let tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
+    let mut tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
     drop(outcomes);
     let mut report = report_of(&stage.planned, &tree, &counts);
-    if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &tree) {
+    if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &mut tree) {
         report.snapshot = snapshot.to_hex();
         report.seq = seq;
         return Ok(Staged::Same(Box::new(report)));
     }
+    // The index is sorted and encoded next: together with the scan that would be the peak.
+    drop(stage.planned);
     let record = stage.start.head.as_ref().map(|h| &h.record);
     let base = target.tree.as_ref().map(|(id, _)| *id);
     let is_head = stage.intent == Intent::Head;
@@ -148,6 +156,27 @@ fn fill(
         report,
         start: stage.start,
     })))
+}
+
+/// About as many chunks as the files to read have; tables that double while they fill leave their smaller selves behind.
+fn expected_chunks(access: &Access, planned: &Planned) -> usize {
+    let spec = &access.inner.format.chunker;
+    let chunks = planned.work.iter().map(|i| {
+        let stat = planned.scanned.stat(*i as usize);
+        // A hole is one chunk, however long it is.
+        let bytes = stat.size.min(stat.blocks.saturating_mul(512));
+        1 + bytes.saturating_sub(u64::from(spec.whole)) / u64::from(spec.average)
+    });
+    let chunks = chunks.sum::<u64>();
+    // A few more, for the tree's own.
+    (chunks + chunks / 32 + 64).min(MAX_EXPECTED_CHUNKS) as usize
+}
+
+/// Chunks that an unfinished save has stored are not stored again.
+fn claim_orphans(fresh: &FreshChunks, orphans: Option<&IndexPart>) {
+    for (id, _) in orphans.into_iter().flat_map(IndexPart::iter) {
+        fresh.claim(&id);
+    }
 }
 
 /// Steps 5 to 8: what became of every file that had to be read.
@@ -275,7 +304,7 @@ fn same_as_known(
     access: &Access,
     target: &mut Target,
     stage: &Stage,
-    tree: &NewTree,
+    tree: &mut NewTree,
 ) -> Option<(SnapshotId, u64)> {
     let start = &stage.start;
     let is_same = start
@@ -290,6 +319,6 @@ fn same_as_known(
         return None;
     }
     let (snapshot, seq) = (*base, head.record.seq);
-    target.store_tree_or_go_on(&access.inner, snapshot, tree.known.clone());
+    target.store_tree_or_go_on(&access.inner, snapshot, std::mem::take(&mut tree.known));
     Some((snapshot, seq))
 }

@@ -49,8 +49,9 @@ pub(crate) fn build_tree<'b>(
         outcomes,
         shared: HashMap::new(),
         stored_leaders: HashMap::new(),
-        writer: TreeWriter::new(chunks),
+        writer: TreeWriter::new(chunks, sources.base),
     };
+    builder.writer.reserve(planned.scanned.len());
     let saved_here = sources.base.is_some_and(|b| b.saved_here);
     let scanned = &planned.scanned;
     for pair in Merge::new(entries(sources.base), scanned.len(), |i| scanned.path(i)) {

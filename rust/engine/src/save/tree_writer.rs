@@ -4,14 +4,16 @@ use super::chunks::TypedChunks;
 use super::plan::omit_text;
 use crate::local::cache::KnownTree;
 use crate::report::{Omitted, Skipped};
+use bytes::Bytes;
 use nbws_core::Result;
 use nbws_core::diff::StatKey;
-use nbws_core::id::TreeRoot;
+use nbws_core::id::{ChunkId, TreeRoot};
 use nbws_core::limits::MAX_INLINE_RUNS;
 use nbws_core::tree::{
     Body, Content, Entry, ListRef, Run, Segment, SegmentRef, SegmentWriter, TreeRootHasher,
     cut_lists, join_runs,
 };
+use std::collections::HashMap;
 
 /// The new tree, and what a report says about it.
 #[derive(Default)]
@@ -36,21 +38,30 @@ pub(crate) struct NewTree {
 /// Writes entries and stores what they are kept in.
 pub(crate) struct TreeWriter<'b, 'p, 'a> {
     chunks: &'b mut TypedChunks<'p, 'a>,
+    /// The base's segments.
+    base: HashMap<ChunkId, &'b Bytes>,
     segments: SegmentWriter,
     hasher: TreeRootHasher,
     pub(crate) tree: NewTree,
 }
 
 impl<'b, 'p, 'a> TreeWriter<'b, 'p, 'a> {
-    pub(crate) fn new(chunks: &'b mut TypedChunks<'p, 'a>) -> Self {
+    pub(crate) fn new(chunks: &'b mut TypedChunks<'p, 'a>, base: Option<&'b KnownTree>) -> Self {
+        let base = base.iter().flat_map(|tree| &tree.segments);
         let mut tree = NewTree::default();
         tree.known.saved_here = true;
         TreeWriter {
             chunks,
+            base: base.map(|known| (ChunkId::of(known), known)).collect(),
             segments: SegmentWriter::new(),
             hasher: TreeRootHasher::new(),
             tree,
         }
+    }
+
+    /// Makes room for the stat keys of about so many entries.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        self.tree.known.keys.reserve_exact(entries);
     }
 
     /// The content of a file with these chunks; long lists are stored as chunks of their own.
@@ -111,7 +122,12 @@ impl<'b, 'p, 'a> TreeWriter<'b, 'p, 'a> {
             id,
             length: segment.bytes.len() as u32,
         });
-        self.tree.known.segments.push(segment.bytes);
+        // What the base has is not held twice.
+        let bytes = match self.base.get(&id) {
+            Some(known) => Bytes::clone(known),
+            None => Bytes::from(segment.bytes),
+        };
+        self.tree.known.segments.push(bytes);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::options::SaveOptions;
 use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
+use nbws_core::id::SnapshotId;
 use nbws_core::record::{Body, Head, Record, StateBody};
 use nbws_core::{Error, ErrorKind, Result};
 
@@ -53,6 +54,17 @@ pub(crate) async fn unchanged(
     };
     describe_scan(&mut report, planned);
     Ok(report)
+}
+
+/// The directory holds the tree of snapshot `held` and nothing else: there is no work that a rescue would keep.
+pub(crate) fn nothing_to_rescue(held: SnapshotId, start: &Start, planned: &Planned) -> SaveReport {
+    let mut report = SaveReport {
+        snapshot: held.to_hex(),
+        seq: start.head.as_ref().map_or(0, |h| h.record.seq),
+        ..SaveReport::default()
+    };
+    describe_scan(&mut report, planned);
+    report
 }
 
 /// Appends a comment on the present state; no snapshot changes. Returns the record's number.
