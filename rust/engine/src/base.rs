@@ -4,6 +4,7 @@ use crate::local::cache::StateFolder;
 use crate::log::{LogHead, find_head};
 use crate::session::Target;
 use crate::store::Store;
+use crate::whole_tree::{check_node, check_segment};
 use crate::workspace::Access;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::frame::{FrameDecoder, FrameKind};
@@ -16,6 +17,7 @@ use nbws_core::record::{Place, Record};
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::tree::{SegmentRef, decode_node};
 use nbws_core::{Error, ErrorKind, Result};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -194,7 +196,12 @@ pub(crate) async fn snapshot_root(
         },
         Err(e) => return Err(e),
     };
-    SnapshotRoot::decode(&bytes).map_err(|e| e.at(place.object.to_string()))
+    let root = SnapshotRoot::decode(&bytes).map_err(|e| e.at(place.object.to_string()))?;
+    if root.repository != access.inner.repository() {
+        let why = "belongs to another repository";
+        return Err(Error::corrupt("read snapshot", why).at(place.object.to_string()));
+    }
+    Ok(root)
 }
 
 fn single(mut chunks: Vec<Vec<u8>>) -> Result<Vec<u8>> {
@@ -210,8 +217,20 @@ pub(crate) async fn segments(
     root: &SnapshotRoot,
 ) -> Result<Vec<Vec<u8>>> {
     let refs = segment_refs(access, index, root).await?;
+    let segments = chunks(access, index, &distinct(&refs)?).await?;
+    for (reference, segment) in refs.iter().zip(&segments) {
+        check_segment(reference, segment)?;
+    }
+    Ok(segments)
+}
+
+/// The chunks of `refs`. No part of a tree can come twice; one that does could be made to fill the memory.
+fn distinct(refs: &[SegmentRef]) -> Result<Vec<ChunkId>> {
     let ids: Vec<ChunkId> = refs.iter().map(|r| r.id).collect();
-    chunks(access, index, &ids).await
+    if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
+        return Err(Error::corrupt("read tree", "refers to one part twice"));
+    }
+    Ok(ids)
 }
 
 /// The references to all segments of the tree under `root`.
@@ -223,10 +242,12 @@ pub(crate) async fn segment_refs(
     if root.level == 0 {
         return Ok(root.refs.clone());
     }
-    let ids: Vec<ChunkId> = root.refs.iter().map(|r| r.id).collect();
+    let nodes = chunks(access, index, &distinct(&root.refs)?).await?;
     let mut refs = Vec::new();
-    for node in chunks(access, index, &ids).await? {
-        refs.extend(decode_node(&node)?);
+    for (reference, node) in root.refs.iter().zip(&nodes) {
+        let below = decode_node(node)?;
+        check_node(reference, &below, node.len())?;
+        refs.extend(below);
     }
     Ok(refs)
 }

@@ -19,6 +19,7 @@ mod save;
 mod session;
 pub mod store;
 mod usage;
+mod whole_tree;
 mod workspace;
 
 pub use nbws_core::{Error, ErrorKind, Result};

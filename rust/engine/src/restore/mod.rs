@@ -119,7 +119,7 @@ fn apply(
     let (mut plan, mode) = look(access, &target, &source, options)?;
     let mut report = RestoreReport {
         snapshot: source.resolved.head.snapshot.to_hex(),
-        tree_root: plan.tree_root.to_hex(),
+        tree_root: source.root.tree_root.to_hex(),
         files_kept: plan.files_kept,
         files_written: count_written(&plan.wanted),
         warnings: std::mem::take(&mut plan.warnings),
@@ -228,6 +228,7 @@ fn look(
     let numeric_ids = options.numeric_ids || access.inner.format.numeric_ids;
     let paths = options.paths.as_deref();
     let mut plan = plan(&Inputs {
+        snapshot: &source.root,
         access,
         root: &target.root,
         scanned: &scanned,

@@ -80,11 +80,9 @@ pub(crate) fn check_source(
     paths: Option<&[Vec<u8>]>,
 ) -> Result<()> {
     let snapshot = source.resolved.head.snapshot;
-    if plan.tree_root != source.root.tree_root || source.root.snapshot != snapshot {
-        return Err(
-            Error::corrupt("restore", "the tree is not the one that was saved")
-                .at(snapshot.to_hex()),
-        );
+    if source.root.snapshot != snapshot {
+        let why = "the root is not that of the snapshot";
+        return Err(Error::corrupt("restore", why).at(snapshot.to_hex()));
     }
     for wanted in paths.unwrap_or_default() {
         if !wanted.is_empty() && !plan.wanted.contains(wanted) {

@@ -185,6 +185,9 @@ impl<'a> Writing<'a> {
             return Err(Error::internal("restore", "no open file"));
         };
         for i in 0..count {
+            if i % 64 == 63 {
+                self.access.cancel.check()?;
+            }
             file.write_at(offset + i * chunk.len() as u64, chunk)?;
         }
         let bytes = count * chunk.len() as u64;
