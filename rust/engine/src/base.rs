@@ -1,34 +1,21 @@
-//! Step 1 of every verb: newest record, index, snapshot root, tree. Asks memory, then local state, then the store.
+//! Step 1 of every verb: newest record and index. Asks memory, then local state, then the store.
 
-use crate::directories::is_damage;
-use crate::local::cache::{KnownTree, StateFolder};
+use crate::local::cache::StateFolder;
 use crate::log::{LogHead, find_head, find_readable_head};
 use crate::session::Target;
-use crate::store::Store;
+use crate::stored_chunks::gone;
 use crate::workspace::Access;
-use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::frame::{FrameDecoder, FrameKind};
-use nbws_core::id::{ChunkId, FrameHash};
+use nbws_core::id::FrameHash;
 use nbws_core::index::{Index, IndexPart, IndexRoot};
-use nbws_core::key::ContainerKey;
 use nbws_core::limits::{MAX_ATTACHMENT_BYTES, MAX_INDEX_PART_BYTES};
-use nbws_core::plan::restore::{Fetch, Need, Needs, RangeLimits};
 use nbws_core::record::{Place, Record};
-use nbws_core::snapshot::SnapshotRoot;
-use nbws_core::tree::{SegmentRef, decode_node};
 use nbws_core::{Error, ErrorKind, Result};
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Requests in flight while small metadata is read.
 const CONCURRENCY: usize = 8;
-/// Metadata lies close together in the last pack of a save: reading a gap is cheaper than another request.
-const METADATA_RANGES: RangeLimits = RangeLimits {
-    range_bytes: 8 << 20,
-    gap_bytes: 256 << 10,
-};
 
 /// The newest record, asking the store: from what `known` says onwards (`docs/consistency.md`).
 pub(crate) async fn newest(access: &Access, known: Option<&LogHead>) -> Result<Option<LogHead>> {
@@ -206,215 +193,4 @@ pub(crate) async fn index(
         folder.retain_index_parts(&root.parts.iter().map(|p| p.hash).collect::<Vec<_>>());
     }
     Ok(Index::new(parts))
-}
-
-/// The snapshot root at `place`; when the place is gone (its pack was repacked), the index finds the chunk.
-pub(crate) async fn snapshot_root(
-    access: &Access,
-    place: &Place,
-    index: Option<&Index>,
-) -> Result<SnapshotRoot> {
-    let bytes = match frame(access, None, place, FrameKind::Chunks).await {
-        Ok(bytes) => bytes.to_vec(),
-        Err(e) if e.kind() == ErrorKind::Corrupt => {
-            let Some(index) = index else { return Err(e) };
-            match chunks(access, index, &[ChunkId(place.hash.0)]).await {
-                Ok(found) => single(found)?,
-                Err(_) => return Err(e),
-            }
-        }
-        Err(e) => return Err(e),
-    };
-    SnapshotRoot::decode(&bytes).map_err(|e| e.at(place.object.to_string()))
-}
-
-fn single(mut chunks: Vec<Vec<u8>>) -> Result<Vec<u8>> {
-    chunks
-        .pop()
-        .ok_or_else(|| Error::internal("read chunk", "nothing came back"))
-}
-
-/// The encoded segments of the tree under `root`, in order. Those that `known` has are neither fetched nor held twice.
-pub(crate) async fn segments(
-    access: &Access,
-    index: &Index,
-    root: &SnapshotRoot,
-    known: Option<&KnownTree>,
-) -> Result<Vec<Bytes>> {
-    let known: HashMap<ChunkId, &Bytes> = known
-        .iter()
-        .flat_map(|tree| &tree.segments)
-        .map(|segment| (ChunkId::of(segment), segment))
-        .collect();
-    let refs = segment_refs(access, index, root).await?;
-    let missing: Vec<ChunkId> = refs
-        .iter()
-        .map(|r| r.id)
-        .filter(|id| !known.contains_key(id))
-        .collect();
-    let mut fetched = chunks(access, index, &missing).await?.into_iter();
-    let segment = |r: &SegmentRef| match known.get(&r.id) {
-        Some(segment) => Some(Bytes::clone(segment)),
-        None => fetched.next().map(Bytes::from),
-    };
-    Ok(refs.iter().filter_map(segment).collect())
-}
-
-/// Those of these chunk lists that the store still has, for work that goes on without them; none if one of them is damaged.
-pub(crate) async fn lists_left(
-    access: &Access,
-    index: &Index,
-    mut ids: Vec<ChunkId>,
-) -> Result<HashMap<ChunkId, Vec<u8>>> {
-    ids.retain(|id| index.lookup(id).is_some());
-    match chunks(access, index, &ids).await {
-        Ok(lists) => Ok(ids.into_iter().zip(lists).collect()),
-        Err(error) if is_damage(&error) => Ok(HashMap::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// The references to all segments of the tree under `root`.
-pub(crate) async fn segment_refs(
-    access: &Access,
-    index: &Index,
-    root: &SnapshotRoot,
-) -> Result<Vec<SegmentRef>> {
-    if root.level == 0 {
-        return Ok(root.refs.clone());
-    }
-    let ids: Vec<ChunkId> = root.refs.iter().map(|r| r.id).collect();
-    let mut refs = Vec::new();
-    for node in chunks(access, index, &ids).await? {
-        refs.extend(decode_node(&node)?);
-    }
-    Ok(refs)
-}
-
-/// The plain bytes of `ids`, in that order, each verified. Neighbours share a request.
-pub(crate) async fn chunks(
-    access: &Access,
-    index: &Index,
-    ids: &[ChunkId],
-) -> Result<Vec<Vec<u8>>> {
-    let mut needs = Needs::new(index);
-    for (i, id) in ids.iter().enumerate() {
-        if !needs.push(id, i as u32, 0, 1) {
-            return Err(missing_chunk(id));
-        }
-    }
-    let fetches = needs.plan(METADATA_RANGES);
-    let mut out = vec![Vec::new(); ids.len()];
-    let requests: Vec<_> = fetches
-        .iter()
-        .map(|fetch| fetch_range(&*access.store, fetch))
-        .collect();
-    let mut ranges = stream::iter(requests).buffered(CONCURRENCY);
-    let mut reader = ChunkReader::new()?;
-    for fetch in &fetches {
-        access.cancel.check()?;
-        let Some(bytes) = ranges.next().await else {
-            break;
-        };
-        let bytes = bytes?;
-        let some = &needs.list()[fetch.needs.clone()];
-        let stored = (&bytes[..], fetch.start);
-        reader
-            .for_each(stored, &needs, some, |need, chunk| {
-                out[need.file as usize] = chunk.to_vec();
-                Ok(())
-            })
-            .map_err(|e| at_pack(e, fetch))?;
-    }
-    Ok(out)
-}
-
-pub(crate) fn missing_chunk(id: &ChunkId) -> Error {
-    Error::corrupt("find chunk", "the index does not know it").at(format!("chunk {id}"))
-}
-
-/// Names the pack in an error about its bytes.
-pub(crate) fn at_pack(error: Error, fetch: &Fetch) -> Error {
-    if error.subject().is_empty() {
-        error.at(ContainerKey::pack(fetch.pack).to_string())
-    } else {
-        error
-    }
-}
-
-/// Reads one range of a pack.
-pub(crate) async fn fetch_range(store: &dyn Store, fetch: &Fetch) -> Result<bytes::Bytes> {
-    let range: Range<u64> = u64::from(fetch.start)..u64::from(fetch.end);
-    store
-        .get_range(&ContainerKey::pack(fetch.pack).to_string(), range)
-        .await
-        .map_err(gone)
-}
-
-/// What the log or the index refers to and the store does not have is damage, not a wrong name.
-fn gone(error: Error) -> Error {
-    if error.kind() != ErrorKind::NotFound {
-        return error;
-    }
-    Error::corrupt("read", "the object is missing from the store")
-        .at(error.subject().to_owned())
-        .caused_by(error)
-}
-
-/// Decodes frames and takes chunks out of them; keeps context and buffer from one frame to the next.
-pub(crate) struct ChunkReader {
-    decoder: FrameDecoder,
-    plain: Vec<u8>,
-}
-
-impl ChunkReader {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(ChunkReader {
-            decoder: FrameDecoder::new()?,
-            plain: Vec::new(),
-        })
-    }
-
-    /// Decodes the frames in `bytes` (which start at `start` of the pack) and hands each of `some` needs its verified chunk.
-    /// They are sorted by place, so every frame is decoded once and every chunk is hashed once.
-    pub(crate) fn for_each(
-        &mut self,
-        (bytes, start): (&[u8], u32),
-        needs: &Needs,
-        some: &[Need],
-        mut take: impl FnMut(&Need, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let mut open: Option<u32> = None;
-        let mut verified: Option<(u32, ChunkId)> = None;
-        for need in some {
-            let (id, at) = needs
-                .chunk(need)
-                .ok_or_else(|| Error::internal("read pack", "a need of another index"))?;
-            if open != Some(at.offset) {
-                let from = (at.offset - start) as usize;
-                let stored = bytes
-                    .get(from..from + at.stored_len as usize)
-                    .ok_or_else(|| Error::corrupt("read pack", "range is too short"))?;
-                let kind = FrameKind::Chunks;
-                self.decoder
-                    .decode(stored, kind, at.plain_len, &mut self.plain)?;
-                open = Some(at.offset);
-                verified = None;
-            }
-            let from = at.chunk_offset as usize;
-            let chunk = self
-                .plain
-                .get(from..from + at.chunk_len as usize)
-                .ok_or_else(|| Error::corrupt("read pack", "a chunk reaches past its frame"))?;
-            if verified != Some((at.chunk_offset, id)) {
-                if ChunkId::of(chunk) != id {
-                    let why = format!("chunk {id} has other bytes");
-                    return Err(Error::corrupt("read pack", why));
-                }
-                verified = Some((at.chunk_offset, id));
-            }
-            take(need, chunk)?;
-        }
-        Ok(())
-    }
 }

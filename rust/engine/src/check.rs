@@ -1,11 +1,14 @@
 //! Check: log, trees, index and pack directories always; data as far as asked. Changes nothing.
 
-use crate::base::{self, chunks};
+use crate::base;
 use crate::clock::Stopwatch;
 use crate::directories::{directory, index_for_reading, is_damage};
 use crate::options::CheckOptions;
 use crate::report::{CheckReport, Damage};
 use crate::resolve::readable_log;
+use crate::stored_chunks::chunks;
+use crate::stored_tree;
+use crate::whole_tree::WholeTree;
 use crate::workspace::Access;
 use futures::stream::{self, StreamExt};
 use nbws_core::frame::{FrameDecoder, FrameKind, verify_checksum};
@@ -14,7 +17,7 @@ use nbws_core::index::Index;
 use nbws_core::key::{self, ContainerKey};
 use nbws_core::pack::{FrameSlot, open_container};
 use nbws_core::record::Place;
-use nbws_core::tree::{Body, Content, SegmentReader, TreeCheck, TreeRootHasher, decode_list};
+use nbws_core::tree::{Body, Content, SegmentReader, decode_list};
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -247,15 +250,13 @@ async fn snapshot(
     place: &Place,
     findings: &mut Findings,
 ) -> Result<()> {
-    let root = base::snapshot_root(access, place, Some(index)).await?;
-    let segments = base::segments(access, index, &root, None).await?;
-    let mut tree = TreeCheck::new();
-    let mut hasher = TreeRootHasher::new();
+    let root = stored_tree::snapshot_root(access, place, Some(index)).await?;
+    let segments = stored_tree::segments(access, index, &root, None).await?;
+    let mut whole = WholeTree::default();
     for segment in &segments {
         for entry in SegmentReader::new(segment)? {
             let entry = entry?;
-            tree.push(&entry)?;
-            hasher.push(&entry);
+            whole.push(&entry)?;
             let Body::File { content, .. } = &entry.body else {
                 continue;
             };
@@ -284,11 +285,9 @@ async fn snapshot(
             }
         }
     }
-    if hasher.finish() != root.tree_root || root.snapshot != id {
-        return Err(
-            Error::corrupt("check", "the tree is not the one that was saved")
-                .at(place.object.to_string()),
-        );
+    if root.snapshot != id {
+        let why = "the root is not that of the snapshot";
+        return Err(Error::corrupt("check", why).at(place.object.to_string()));
     }
-    Ok(())
+    whole.finish(&root)
 }

@@ -19,7 +19,10 @@ mod restore;
 mod save;
 mod session;
 pub mod store;
+mod stored_chunks;
+mod stored_tree;
 mod usage;
+mod whole_tree;
 mod workspace;
 
 pub use nbws_core::{Error, ErrorKind, Result};

@@ -1511,7 +1511,20 @@ async fn attempt(class: &Class) -> Result<(), String> {
             verify: true,
             ..RestoreOptions::default()
         };
-        let outcome = try_restore(&ws, target, options).await;
+        let token = CancelToken::new();
+        let (cancel, done) = (token.clone(), CancelToken::new());
+        let is_done = done.clone();
+        // Whatever is believed by mistake must not fill the disk.
+        let timer = std::thread::spawn(move || {
+            let end = Instant::now() + Duration::from_secs(5);
+            while !is_done.is_cancelled() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            cancel.cancel();
+        });
+        let outcome = ws.restore(target, options, None, token).await;
+        done.cancel();
+        timer.join().unwrap();
         match (class.expect, outcome) {
             (Expect::Refused(kind), Err(error)) => {
                 if error.kind() != kind {

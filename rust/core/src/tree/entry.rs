@@ -37,6 +37,9 @@ pub(super) fn check_shape(entry: &Entry) -> Result<(), &'static str> {
         }
     }
     match &entry.body {
+        Body::File { size, .. } if i64::try_from(*size).is_err() => {
+            Err("a file is larger than file systems can tell")
+        }
         Body::File {
             size,
             content,

@@ -9,8 +9,6 @@ mod verify;
 mod wanted;
 mod write;
 
-pub(crate) use plan::{list_ids, runs_of};
-
 use crate::base;
 use crate::budget::Resources;
 use crate::clock::Stopwatch;
@@ -22,6 +20,7 @@ use crate::report::{RestoreReport, Skipped};
 use crate::resolve::resolve;
 use crate::save::{Intent, blocking, lock, run};
 use crate::session::Target;
+use crate::stored_chunks;
 use crate::workspace::Access;
 use finish::{Finish, make_directories};
 use nbws_core::Result;
@@ -125,7 +124,7 @@ fn apply(
     let (mut plan, mode) = look(access, &target, &source, options)?;
     let mut report = RestoreReport {
         snapshot: source.resolved.head.snapshot.to_hex(),
-        tree_root: plan.tree_root.to_hex(),
+        tree_root: source.root.tree_root.to_hex(),
         files_kept: plan.files_kept,
         files_written: count_written(&plan.wanted),
         warnings: std::mem::take(&mut plan.warnings),
@@ -234,6 +233,7 @@ fn look(
     let numeric_ids = options.numeric_ids || access.inner.format.numeric_ids;
     let paths = options.paths.as_deref();
     let mut plan = plan(&Inputs {
+        snapshot: &source.root,
         access,
         root: &target.root,
         scanned: &scanned,
@@ -286,7 +286,7 @@ fn write(
     for missed in writing.copy_local(&local)? {
         let run = &missed.run;
         if !needs.push(&run.id, missed.item, missed.to, run.count) {
-            return Err(base::missing_chunk(&run.id));
+            return Err(stored_chunks::missing_chunk(&run.id));
         }
     }
     let fetches = needs.plan(RANGES);

@@ -2,23 +2,25 @@
 
 use super::disk::{Disk, OnDisk};
 use super::wanted::{Action, Wanted, WantedKind};
-use crate::base::missing_chunk;
 use crate::local::Root;
 use crate::local::Scanned;
 use crate::local::cache::KnownTree;
 use crate::local::{FileKind, Stat};
 use crate::save::{entries, seen};
+use crate::stored_chunks::missing_chunk;
+use crate::stored_tree::runs_of;
+use crate::whole_tree::WholeTree;
 use crate::workspace::Access;
 use bytes::Bytes;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::diff::{Merge, StatKey, unchanged};
-use nbws_core::id::{ChunkId, TreeRoot};
+use nbws_core::filter::is_reserved;
+use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
 use nbws_core::path::{self, is_within};
 use nbws_core::plan::restore::Needs;
-use nbws_core::tree::{
-    Body, Content, Entry, Run, SegmentReader, TreeCheck, TreeRootHasher, decode_list,
-};
+use nbws_core::snapshot::SnapshotRoot;
+use nbws_core::tree::{Body, Content, Entry, Run, SegmentReader, check_runs};
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 
@@ -38,7 +40,6 @@ pub(crate) struct RestorePlan {
     pub(crate) differing: u64,
     /// Stat keys by position in the tree; unknown until written.
     pub(crate) keys: Vec<StatKey>,
-    pub(crate) tree_root: TreeRoot,
     /// Id of the chunk of zeros that holes are made of.
     pub(crate) zero: ChunkId,
     pub(crate) files_kept: u64,
@@ -61,8 +62,19 @@ pub(crate) struct LocalRun {
     pub(crate) to: u64,
 }
 
+/// What a restore needs for itself at the top of the target can't be wanted there.
+fn check_name(entry: &Entry) -> Result<()> {
+    let top = entry.path.split(|byte| *byte == b'/').next();
+    if top.is_some_and(is_reserved) {
+        let why = "has a name that is kept for unfinished restores";
+        return Err(Error::corrupt("plan restore", why).at_path(&entry.path));
+    }
+    Ok(())
+}
+
 /// What planning looks at.
 pub(crate) struct Inputs<'a> {
+    pub(crate) snapshot: &'a SnapshotRoot,
     pub(crate) access: &'a Access,
     pub(crate) root: &'a Root,
     pub(crate) scanned: &'a Scanned,
@@ -84,15 +96,14 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
         extra: Vec::new(),
     };
     let mut planner = Planner::new(inputs)?;
-    let mut check = TreeCheck::new();
-    let mut hasher = TreeRootHasher::new();
+    let mut whole = WholeTree::default();
     let mut omitted: Vec<Vec<u8>> = Vec::new();
     for segment in inputs.segments {
         inputs.access.cancel.check()?;
         for entry in SegmentReader::new(segment)? {
             let entry = entry?;
-            check.push(&entry)?;
-            hasher.push(&entry);
+            whole.push(&entry)?;
+            check_name(&entry)?;
             let on_disk = disk.at(Some(&entry.path))?;
             if entry.is_omitted() {
                 omitted.push(entry.path.clone());
@@ -101,8 +112,8 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
         }
     }
     disk.at(None)?;
+    whole.finish(inputs.snapshot)?;
     let mut plan = planner.plan;
-    plan.tree_root = hasher.finish();
     plan.extra = disk.extra;
     // Rules that could not be read may protect anything below their directory.
     let unruled: Vec<&[u8]> = (scanned.problems.iter())
@@ -151,7 +162,6 @@ impl<'a> Planner<'a> {
             extra: Vec::new(),
             differing: 0,
             keys: Vec::with_capacity(entries),
-            tree_root: TreeRoot([0; 32]),
             zero: Chunker::new(params)?.zero_chunk().0,
             files_kept: 0,
             bytes_to_write: 0,
@@ -202,7 +212,11 @@ impl<'a> Planner<'a> {
             return self.leads_on(&entry.path, i);
         }
         let runs = match &entry.body {
-            Body::File { content, .. } => self.runs(content)?,
+            Body::File { content, size, .. } => {
+                let runs = self.runs(content)?;
+                check_runs(content, *size, &runs)?;
+                runs
+            }
             _ => Vec::new(),
         };
         let (action, old) = self.compare(&entry, &runs, on_disk, ordinal)?;
@@ -213,7 +227,7 @@ impl<'a> Planner<'a> {
         // A follower of a hard link group is linked, not written.
         if action == Action::Write && !self.plan.wanted.leaders.contains_key(&item) {
             self.plan.bytes_to_write += entry.size();
-            self.chunks(item, &entry, runs, old.as_ref());
+            self.chunks(item, &entry, runs, old.as_ref())?;
         }
         Ok(())
     }
@@ -310,7 +324,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Notes where each chunk of a file that is written comes from.
-    fn chunks(&mut self, item: u32, entry: &Entry, runs: Vec<Run>, old: Option<&Entry>) {
+    fn chunks(
+        &mut self,
+        item: u32,
+        entry: &Entry,
+        runs: Vec<Run>,
+        old: Option<&Entry>,
+    ) -> Result<()> {
         let old = old
             .and_then(|e| self.runs(e.body_content()?).ok())
             .map(|runs| offsets_of(&runs))
@@ -318,6 +338,11 @@ impl<'a> Planner<'a> {
         let mut offset = 0;
         for run in runs {
             let length = u64::from(run.length) * run.count;
+            let location = self.inputs.index.lookup(&run.id);
+            if location.is_some_and(|location| location.chunk_len != run.length) {
+                let why = "a chunk has another length than the tree says";
+                return Err(Error::corrupt("plan restore", why).at_path(&entry.path));
+            }
             if run.id == self.plan.zero {
                 self.plan.wanted.holed.insert(item);
             } else if let Some(from) = old.get(&run.id) {
@@ -333,26 +358,12 @@ impl<'a> Planner<'a> {
             offset += length;
         }
         debug_assert_eq!(offset, entry.size());
+        Ok(())
     }
 
     fn need(&mut self, item: u32, run: Run, file_offset: u64) {
         if !self.plan.needs.push(&run.id, item, file_offset, run.count) {
             self.plan.lost.push((item, missing_chunk(&run.id)));
-        }
-    }
-}
-
-/// All runs of a file, from its entry or its chunk lists.
-pub(crate) fn runs_of(content: &Content, lists: &HashMap<ChunkId, Vec<u8>>) -> Result<Vec<Run>> {
-    match content {
-        Content::Inline(runs) => Ok(runs.clone()),
-        Content::Listed { lists: refs, .. } => {
-            let mut runs = Vec::new();
-            for list in refs {
-                let bytes = lists.get(&list.id).ok_or_else(|| missing_chunk(&list.id))?;
-                runs.extend(decode_list(bytes)?);
-            }
-            Ok(runs)
         }
     }
 }
@@ -386,25 +397,6 @@ impl BodyContent for Entry {
             _ => None,
         }
     }
-}
-
-/// Chunk lists that the files of a tree refer to.
-pub(crate) fn list_ids(segments: &[Bytes]) -> Result<Vec<ChunkId>> {
-    let mut ids = Vec::new();
-    for segment in segments {
-        for entry in SegmentReader::new(segment)? {
-            if let Body::File {
-                content: Content::Listed { lists, .. },
-                ..
-            } = entry?.body
-            {
-                ids.extend(lists.iter().map(|list| list.id));
-            }
-        }
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids)
 }
 
 /// Entries of kinds file and symlink among what is written.

@@ -1,12 +1,14 @@
 //! Step 1 of a restore: the snapshot, its tree and the index.
 
-use super::plan::{RestorePlan, list_ids};
+use super::plan::RestorePlan;
 use crate::base;
 use crate::directories::{index_for_reading, is_damage};
 use crate::local::cache::KnownTree;
 use crate::log::LogHead;
 use crate::resolve::Resolved;
 use crate::session::Target;
+use crate::stored_chunks;
+use crate::stored_tree::{self, list_ids};
 use crate::workspace::Access;
 use bytes::Bytes;
 use nbws_core::id::{ChunkId, SnapshotId};
@@ -81,16 +83,16 @@ async fn load_tree(
     resolved: &Resolved,
     known: Option<&KnownTree>,
 ) -> Result<Tree> {
-    let root = base::snapshot_root(access, &resolved.head.root, Some(index)).await?;
-    let segments = base::segments(access, index, &root, known).await?;
+    let root = stored_tree::snapshot_root(access, &resolved.head.root, Some(index)).await?;
+    let segments = stored_tree::segments(access, index, &root, known).await?;
     let ids = list_ids(&segments)?;
-    let chunks = base::chunks(access, index, &ids).await?;
+    let chunks = stored_chunks::chunks(access, index, &ids).await?;
     let mut lists: HashMap<ChunkId, Vec<u8>> = ids.into_iter().zip(chunks).collect();
     if let Some(known) = known {
         // What the disk holds of large files need not be fetched.
         let mut ids = list_ids(&known.segments)?;
         ids.retain(|id| !lists.contains_key(id));
-        lists.extend(base::lists_left(access, index, ids).await?);
+        lists.extend(stored_tree::lists_left(access, index, ids).await?);
     }
     Ok((root, segments, lists))
 }
@@ -102,11 +104,9 @@ pub(crate) fn check_source(
     paths: Option<&[Vec<u8>]>,
 ) -> Result<()> {
     let snapshot = source.resolved.head.snapshot;
-    if plan.tree_root != source.root.tree_root || source.root.snapshot != snapshot {
-        return Err(
-            Error::corrupt("restore", "the tree is not the one that was saved")
-                .at(snapshot.to_hex()),
-        );
+    if source.root.snapshot != snapshot {
+        let why = "the root is not that of the snapshot";
+        return Err(Error::corrupt("restore", why).at(snapshot.to_hex()));
     }
     for wanted in paths.unwrap_or_default() {
         if !wanted.is_empty() && !plan.wanted.contains(wanted) {

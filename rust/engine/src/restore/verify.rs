@@ -1,8 +1,8 @@
 //! Whether a file on disk has the chunks that it should have.
 
-use super::plan::runs_of;
 use super::wanted::{Action, Wanted};
 use crate::local::{OpenFile, Root, is_closed};
+use crate::stored_tree::runs_of;
 use bytes::Bytes;
 use nbws_core::Result;
 use nbws_core::id::ChunkId;

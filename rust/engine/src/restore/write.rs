@@ -4,10 +4,10 @@
 use super::finish::metadata_of;
 use super::plan::{LocalRun, key_of};
 use super::wanted::{Action, Wanted};
-use crate::base::{ChunkReader, at_pack, fetch_range};
 use crate::directories::is_damage;
 use crate::local::Root;
 use crate::local::{NewFile, Unapplied};
+use crate::stored_chunks::{ChunkReader, at_pack, fetch_range};
 use crate::workspace::Access;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -185,6 +185,9 @@ impl<'a> Writing<'a> {
             return Err(Error::internal("restore", "no open file"));
         };
         for i in 0..count {
+            if i % 64 == 63 {
+                self.access.cancel.check()?;
+            }
             file.write_at(offset + i * chunk.len() as u64, chunk)?;
         }
         let bytes = count * chunk.len() as u64;

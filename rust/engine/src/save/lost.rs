@@ -1,9 +1,8 @@
 //! Files of the base whose chunks the store may no longer have.
 
 use super::blocking;
-use crate::base;
 use crate::local::cache::KnownTree;
-use crate::restore::{list_ids, runs_of};
+use crate::stored_tree::{self, list_ids, runs_of};
 use crate::workspace::Access;
 use nbws_core::Result;
 use nbws_core::diff::StatKey;
@@ -23,7 +22,7 @@ pub(crate) async fn distrust_lost(
     tree: Arc<KnownTree>,
 ) -> Result<Arc<KnownTree>> {
     let ids = list_ids(&tree.segments)?;
-    let lists = base::lists_left(access, &index, ids).await?;
+    let lists = stored_tree::lists_left(access, &index, ids).await?;
     blocking(move || {
         let mut lost = Vec::new();
         let mut ordinal = 0;

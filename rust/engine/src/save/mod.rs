@@ -27,6 +27,7 @@ use crate::log::LogHead;
 use crate::options::{Level, SaveOptions};
 use crate::report::SaveReport;
 use crate::session::Target;
+use crate::stored_tree;
 use crate::workspace::Access;
 use commit::{Committed, commit};
 use lost::distrust_lost;
@@ -243,8 +244,8 @@ async fn prepare(
         // What can't be read is kept from the head.
         (None, Some(head)) if take_over || target.session.proof.is_some() => {
             let index = base::index(access, target.folder.as_ref(), &index_root).await?;
-            let root = base::snapshot_root(access, &head.root, Some(&index)).await?;
-            let segments = base::segments(access, &index, &root, None).await?;
+            let root = stored_tree::snapshot_root(access, &head.root, Some(&index)).await?;
+            let segments = stored_tree::segments(access, &index, &root, None).await?;
             Some(Arc::new(KnownTree {
                 saved_here: false,
                 segments,
