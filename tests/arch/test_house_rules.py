@@ -31,8 +31,6 @@ BANNED = {
 
 # Files and functions that may be longer: why.
 LONG = {
-    "rust/engine/src/restore/plan.rs": "one comparison of snapshot and disk, some lines over",
-    "rust/engine/src/save/read.rs": "one reader of files that change, some lines over",
     "python/nbws/reader.py": "one file on purpose: the second reader works alone, next to a copy of the objects",
 }
 

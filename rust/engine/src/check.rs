@@ -15,6 +15,7 @@ use nbws_core::frame::{FrameDecoder, FrameKind, verify_checksum};
 use nbws_core::id::{ChunkId, ContainerId, SnapshotId};
 use nbws_core::index::Index;
 use nbws_core::key::{self, ContainerKey};
+use nbws_core::ledger::Log;
 use nbws_core::pack::{FrameSlot, open_container};
 use nbws_core::record::Place;
 use nbws_core::tree::{Body, Content, SegmentReader, decode_list};
@@ -89,6 +90,30 @@ pub(crate) async fn check(access: &Access, options: CheckOptions) -> Result<Chec
         &mut report,
     )
     .await?;
+    snapshots(access, &index, &log, &mut findings, &mut report).await?;
+    report.bytes_read = access.totals().bytes_down;
+    report.requests = access.totals().into();
+    let mut files = findings.files;
+    let damaged = |(object, problem): (String, String)| Damage {
+        files: files.remove(&object).unwrap_or_default(),
+        object,
+        problem,
+    };
+    report.damaged = findings.problems.into_iter().map(damaged).collect();
+    report.complete = report.damaged.is_empty();
+    report.duration_s = watch.elapsed().as_secs_f64();
+    access.meter.end();
+    Ok(report)
+}
+
+/// Every snapshot and rescue: are its tree and all its chunks there?
+async fn snapshots(
+    access: &Access,
+    index: &Index,
+    log: &Log,
+    findings: &mut Findings,
+    report: &mut CheckReport,
+) -> Result<()> {
     let snapshots = log
         .snapshots(None)
         .iter()
@@ -105,7 +130,7 @@ pub(crate) async fn check(access: &Access, options: CheckOptions) -> Result<Chec
     for (id, place) in snapshots.into_iter().chain(rescues) {
         access.cancel.check()?;
         report.snapshots += 1;
-        if let Err(error) = snapshot(access, &index, id, &place, &mut findings).await {
+        if let Err(error) = snapshot(access, index, id, &place, findings).await {
             if !is_damage(&error) {
                 return Err(error);
             }
@@ -118,19 +143,7 @@ pub(crate) async fn check(access: &Access, options: CheckOptions) -> Result<Chec
         }
         access.meter.add(1, 0);
     }
-    report.bytes_read = access.totals().bytes_down;
-    report.requests = access.totals().into();
-    let mut files = findings.files;
-    let damaged = |(object, problem): (String, String)| Damage {
-        files: files.remove(&object).unwrap_or_default(),
-        object,
-        problem,
-    };
-    report.damaged = findings.problems.into_iter().map(damaged).collect();
-    report.complete = report.damaged.is_empty();
-    report.duration_s = watch.elapsed().as_secs_f64();
-    access.meter.end();
-    Ok(report)
+    Ok(())
 }
 
 /// Every pack that the index names: is it there, whole, and what its directory says? A fraction is read in full.

@@ -27,7 +27,7 @@ pub(crate) async fn chunks(
 ) -> Result<Vec<Vec<u8>>> {
     let mut needs = Needs::new(index);
     for (i, id) in ids.iter().enumerate() {
-        if !needs.push(id, i as u32, 0, 1) {
+        if needs.push(id, i as u32, 0, 1).is_none() {
             return Err(missing_chunk(id));
         }
     }

@@ -50,12 +50,16 @@ impl Needs {
         self.list.reserve_exact(count);
     }
 
-    /// Adds chunk `id`, `count` times in a row; false if the index does not know it.
-    pub fn push(&mut self, id: &ChunkId, file: u32, file_offset: u64, count: u64) -> bool {
-        let found = self.index.find(id);
-        let Some((chunk, (_, location))) = found.and_then(|n| Some((n, self.index.get(n)?))) else {
-            return false;
-        };
+    /// Adds chunk `id`, `count` times in a row. Returns where it lies, `None` if the index does not know it.
+    pub fn push(
+        &mut self,
+        id: &ChunkId,
+        file: u32,
+        file_offset: u64,
+        count: u64,
+    ) -> Option<ChunkLocation> {
+        let chunk = self.index.find(id)?;
+        let (_, location) = self.index.get(chunk)?;
         let next = self.packs.len() as u32;
         self.list.push(Need {
             chunk,
@@ -66,7 +70,7 @@ impl Needs {
             file_offset,
             count,
         });
-        true
+        Some(location)
     }
 
     /// The needs, in the order in which they came, or sorted since [`Needs::plan`].
@@ -185,7 +189,7 @@ mod tests {
         }
         let mut needs = Needs::new(&Index::new(vec![Arc::new(builder.finish())]));
         for (pack, offset, _, file) in frames {
-            assert!(needs.push(&id(*pack, *offset), *file, 0, 1));
+            assert!(needs.push(&id(*pack, *offset), *file, 0, 1).is_some());
         }
         needs
     }
@@ -226,7 +230,7 @@ mod tests {
             assert!(fetch.start <= location.offset);
             assert!(location.offset + location.stored_len <= fetch.end);
         }
-        assert!(!needs.push(&ChunkId([7; 32]), 0, 0, 1));
+        assert!(needs.push(&ChunkId([7; 32]), 0, 0, 1).is_none());
     }
 
     #[test]

@@ -148,6 +148,14 @@ impl Entry {
         }
     }
 
+    /// What a file is made of, `None` for everything else.
+    pub fn content(&self) -> Option<&Content> {
+        match &self.body {
+            Body::File { content, .. } => Some(content),
+            _ => None,
+        }
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self.body, Body::Directory)

@@ -86,13 +86,13 @@ impl Gathered {
             let listed = &store.records[top.listing.records.clone()];
             let child = top.listing.children.get(top.next_child).copied();
             let until = child.map_or(listed.len(), |child| top.records_before(store, child));
-            for at in top.next_record..until {
+            for (at, record) in (top.next_record..until).zip(&listed[top.next_record..until]) {
                 if top.gone.contains(&at) {
                     continue;
                 }
-                let name = listed[at].place.of(&store.names);
+                let name = record.place.of(&store.names);
                 let place = Place::push_both(&mut paths, &prefix, name);
-                records.push(listed[at].moved_to(place));
+                records.push(record.moved_to(place));
             }
             top.next_record = until;
             let Some(child) = child else {

@@ -1,6 +1,7 @@
 //! Steps 6 and 7 of a restore: links, renames, removals, metadata of directories; stat keys for the next save.
 
-use super::plan::{RestorePlan, key_of};
+use super::compare::key_of;
+use super::plan::RestorePlan;
 use super::wanted::{Action, Wanted, WantedKind};
 use super::write::{STAGING, Writing, destination};
 use crate::local::Root;

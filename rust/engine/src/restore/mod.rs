@@ -1,6 +1,8 @@
 //! Restore: a directory comes to hold a snapshot. Reads from top to bottom like the list in `docs/architecture.md`.
 
+mod compare;
 mod disk;
+mod fetch;
 mod finish;
 mod plan;
 mod proof;
@@ -22,6 +24,7 @@ use crate::save::{Intent, blocking, lock, run};
 use crate::session::Target;
 use crate::stored_chunks;
 use crate::workspace::Access;
+use fetch::write_all;
 use finish::{Finish, make_directories};
 use nbws_core::Result;
 use nbws_core::filter::Rules;
@@ -33,7 +36,7 @@ use source::{Source, check_source, load_source};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use write::{STAGING, Writing, Written, without_chunks, write_all};
+use write::{STAGING, Writing, Written, without_chunks};
 
 /// Ranges of a restore: a few frames a request, and small gaps read for nothing.
 const RANGES: RangeLimits = RangeLimits {
@@ -285,7 +288,10 @@ fn write(
     let rest = without_chunks(&plan.wanted, needs.list(), &local);
     for missed in writing.copy_local(&local)? {
         let run = &missed.run;
-        if !needs.push(&run.id, missed.item, missed.to, run.count) {
+        if needs
+            .push(&run.id, missed.item, missed.to, run.count)
+            .is_none()
+        {
             return Err(stored_chunks::missing_chunk(&run.id));
         }
     }

@@ -2,18 +2,18 @@
 
 use super::disk::{Disk, OnDisk};
 use super::wanted::{Action, Wanted, WantedKind};
+use crate::local::FileKind;
 use crate::local::Root;
 use crate::local::Scanned;
 use crate::local::cache::KnownTree;
-use crate::local::{FileKind, Stat};
-use crate::save::{entries, seen};
+use crate::save::entries;
 use crate::stored_chunks::missing_chunk;
 use crate::stored_tree::runs_of;
 use crate::whole_tree::WholeTree;
 use crate::workspace::Access;
 use bytes::Bytes;
 use nbws_core::chunker::{Chunker, ChunkerParams};
-use nbws_core::diff::{Merge, StatKey, unchanged};
+use nbws_core::diff::{Merge, StatKey};
 use nbws_core::filter::is_reserved;
 use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
@@ -131,9 +131,9 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
     Ok(plan)
 }
 
-struct Planner<'a> {
-    inputs: &'a Inputs<'a>,
-    plan: RestorePlan,
+pub(super) struct Planner<'a> {
+    pub(super) inputs: &'a Inputs<'a>,
+    pub(super) plan: RestorePlan,
 }
 
 impl<'a> Planner<'a> {
@@ -152,7 +152,7 @@ impl<'a> Planner<'a> {
             entries += count.min(segment.len() / MIN_ENTRY_BYTES);
         }
         let mut needs = Needs::new(inputs.index);
-        if inputs.scanned.len() == 0 {
+        if inputs.scanned.is_empty() {
             needs.reserve(entries);
         }
         let plan = RestorePlan {
@@ -232,95 +232,8 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn runs(&self, content: &Content) -> Result<Vec<Run>> {
+    pub(super) fn runs(&self, content: &Content) -> Result<Vec<Run>> {
         runs_of(content, self.inputs.lists)
-    }
-
-    /// What has to happen, and the old version of the file if its content is known.
-    fn compare(
-        &mut self,
-        entry: &Entry,
-        runs: &[Run],
-        on_disk: Option<OnDisk>,
-        ordinal: u32,
-    ) -> Result<(Action, Option<Entry>)> {
-        let Some((i, known)) = on_disk else {
-            return Ok((Action::Write, None));
-        };
-        let stat = self.inputs.scanned.stat(i);
-        let known = known
-            .filter(|(base, key)| {
-                unchanged(
-                    base,
-                    *key,
-                    &seen(&entry.path, &stat),
-                    self.inputs.numeric_ids,
-                )
-            })
-            .map(|(base, _)| base);
-        let has_content = match (&entry.body, stat.kind) {
-            (Body::Directory, FileKind::Directory) => true,
-            (Body::Symlink { target }, FileKind::Symlink) => self
-                .inputs
-                .root
-                .read_link(&entry.path)
-                .is_ok_and(|found| found == *target),
-            (Body::File { size, .. }, FileKind::File) if stat.size == *size => match &known {
-                Some(base) => base.body_content() == entry.body_content(),
-                None => self.holds(&entry.path, runs),
-            },
-            _ => false,
-        };
-        let is_linked_right = known
-            .as_ref()
-            .map_or(entry.link.is_none() && stat.nlink == 1, |base| {
-                base.link == entry.link
-            })
-            || entry.is_directory();
-        if !has_content || !is_linked_right {
-            self.plan.differing += 1;
-            return Ok((Action::Write, known.filter(|_| stat.kind == FileKind::File)));
-        }
-        // A symbolic link has no mode and no attributes.
-        let is_link = matches!(entry.body, Body::Symlink { .. });
-        let same_metadata = (is_link || stat.mode == self.mode_of(entry))
-            && stat.mtime == entry.mtime
-            && match &known {
-                Some(base) => base.xattrs == entry.xattrs,
-                None => self.has_xattrs(entry),
-            }
-            && (!self.inputs.numeric_ids || (stat.uid, stat.gid) == (entry.uid, entry.gid));
-        if same_metadata {
-            self.plan.keys[ordinal as usize] = key_of(&stat);
-            if stat.kind == FileKind::File && stat.nlink > 1 {
-                self.plan.linked.insert(self.plan.wanted.items.len() as u32);
-            }
-            return Ok((Action::Keep, None));
-        }
-        // Times of directories move with every restore; they are put right without being called a difference.
-        self.plan.differing += u64::from(!entry.is_directory());
-        Ok((Action::Metadata, None))
-    }
-
-    fn mode_of(&self, entry: &Entry) -> u16 {
-        super::finish::mode_to_set(entry.mode, entry.is_directory(), self.inputs.numeric_ids)
-    }
-
-    fn has_xattrs(&self, entry: &Entry) -> bool {
-        let root = self.inputs.root;
-        let found = match entry.body {
-            Body::File { .. } => root.open_file(&entry.path).and_then(|file| file.xattrs()),
-            _ => root.xattrs_of_link_or_directory(&entry.path),
-        };
-        found.is_ok_and(|found| found == entry.xattrs)
-    }
-
-    /// Whether the file on disk has exactly these chunks; it is read for that.
-    fn holds(&self, path: &[u8], runs: &[Run]) -> bool {
-        let Ok(file) = self.inputs.root.open_file(path) else {
-            return false;
-        };
-        super::verify::file_holds(&file, runs, &self.plan.zero).unwrap_or(false)
     }
 
     /// Notes where each chunk of a file that is written comes from.
@@ -332,17 +245,12 @@ impl<'a> Planner<'a> {
         old: Option<&Entry>,
     ) -> Result<()> {
         let old = old
-            .and_then(|e| self.runs(e.body_content()?).ok())
+            .and_then(|e| self.runs(e.content()?).ok())
             .map(|runs| offsets_of(&runs))
             .unwrap_or_default();
         let mut offset = 0;
         for run in runs {
             let length = u64::from(run.length) * run.count;
-            let location = self.inputs.index.lookup(&run.id);
-            if location.is_some_and(|location| location.chunk_len != run.length) {
-                let why = "a chunk has another length than the tree says";
-                return Err(Error::corrupt("plan restore", why).at_path(&entry.path));
-            }
             if run.id == self.plan.zero {
                 self.plan.wanted.holed.insert(item);
             } else if let Some(from) = old.get(&run.id) {
@@ -353,7 +261,8 @@ impl<'a> Planner<'a> {
                     to: offset,
                 });
             } else {
-                self.need(item, run, offset);
+                self.need(item, run, offset)
+                    .map_err(|e| e.at_path(&entry.path))?;
             }
             offset += length;
         }
@@ -361,10 +270,17 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn need(&mut self, item: u32, run: Run, file_offset: u64) {
-        if !self.plan.needs.push(&run.id, item, file_offset, run.count) {
+    fn need(&mut self, item: u32, run: Run, file_offset: u64) -> Result<()> {
+        let found = (self.plan.needs).push(&run.id, item, file_offset, run.count);
+        let Some(location) = found else {
             self.plan.lost.push((item, missing_chunk(&run.id)));
+            return Ok(());
+        };
+        if location.chunk_len != run.length {
+            let why = "a chunk has another length than the tree says";
+            return Err(Error::corrupt("plan restore", why));
         }
+        Ok(())
     }
 }
 
@@ -376,27 +292,6 @@ fn offsets_of(runs: &[Run]) -> HashMap<ChunkId, u64> {
         offset += u64::from(run.length) * run.count;
     }
     out
-}
-
-pub(crate) fn key_of(stat: &Stat) -> StatKey {
-    StatKey {
-        ino: stat.ino,
-        ctime: stat.ctime,
-    }
-}
-
-/// The content of a file entry.
-trait BodyContent {
-    fn body_content(&self) -> Option<&Content>;
-}
-
-impl BodyContent for Entry {
-    fn body_content(&self) -> Option<&Content> {
-        match &self.body {
-            Body::File { content, .. } => Some(content),
-            _ => None,
-        }
-    }
 }
 
 /// Entries of kinds file and symlink among what is written.

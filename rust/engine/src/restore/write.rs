@@ -1,28 +1,22 @@
 //! Steps 4 to 6 of a restore: fetch ranges, decode, verify, write. In a fresh target files are created in place; beside an
 //! existing tree they are written into a staging directory first.
 
+use super::compare::key_of;
 use super::finish::metadata_of;
-use super::plan::{LocalRun, key_of};
+use super::plan::LocalRun;
 use super::wanted::{Action, Wanted};
-use crate::directories::is_damage;
 use crate::local::Root;
 use crate::local::{NewFile, Unapplied};
-use crate::stored_chunks::{ChunkReader, at_pack, fetch_range};
 use crate::workspace::Access;
-use bytes::Bytes;
-use futures::stream::{self, StreamExt};
 use nbws_core::diff::StatKey;
 use nbws_core::id::ChunkId;
 use nbws_core::path;
-use nbws_core::plan::restore::{Fetch, Need, Needs};
+use nbws_core::plan::restore::Need;
 use nbws_core::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use tokio::sync::mpsc;
 
-/// Ranges in flight from the store.
-const CONCURRENCY: usize = 8;
 /// Directory at the top of the target that holds new files until all are there.
 pub(crate) const STAGING: &[u8] = b".nbws-tmp-restore";
 
@@ -59,7 +53,7 @@ pub(crate) struct Written {
     pub(crate) bytes_written: u64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
@@ -136,7 +130,15 @@ impl<'a> Writing<'a> {
         lock(&self.failed).contains_key(&number)
     }
 
-    fn stop_all(&self, error: Error) {
+    pub(super) fn is_doomed(&self, number: u32) -> bool {
+        self.shared.contains_key(&number) && self.is_failed(number)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop_all(&self, error: Error) {
         let mut failure = lock(&self.failure);
         if failure.is_none() {
             *failure = Some(error);
@@ -145,7 +147,7 @@ impl<'a> Writing<'a> {
     }
 
     /// Files without any chunk: empty ones and pure holes.
-    fn write_without_chunks(&self, numbers: &[u32]) -> Result<()> {
+    pub(super) fn write_without_chunks(&self, numbers: &[u32]) -> Result<()> {
         for number in numbers {
             self.access.cancel.check()?;
             let file = self.root.create_file(&self.destination(*number))?;
@@ -170,7 +172,7 @@ impl<'a> Writing<'a> {
     }
 
     /// Writes one chunk `count` times from `offset` on; the last piece of a file finishes it.
-    fn write_chunk(
+    pub(super) fn write_chunk(
         &self,
         open: &mut Option<(u32, NewFile)>,
         number: u32,
@@ -244,96 +246,6 @@ impl<'a> Writing<'a> {
         Ok(missed)
     }
 
-    fn run_worker(
-        &self,
-        runtime: &tokio::runtime::Handle,
-        ranges: &Mutex<mpsc::Receiver<(usize, Result<Bytes>)>>,
-        fetches: &[Fetch],
-        needs: &Needs,
-    ) -> Result<()> {
-        let mut reader = ChunkReader::new()?;
-        while !self.stop.load(Ordering::Relaxed) {
-            self.access.cancel.check()?;
-            let next = lock(ranges).blocking_recv();
-            let Some((i, bytes)) = next else {
-                return Ok(());
-            };
-            let fetch = &fetches[i];
-            let some = &needs.list()[fetch.needs.clone()];
-            match bytes {
-                Ok(bytes) => self.write_range(&mut reader, (fetch, &bytes), needs, some)?,
-                Err(error) if is_damage(&error) => {
-                    self.fetch_frames(runtime, &mut reader, fetch, (needs, some))?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// A range that can't be had as a whole, one frame at a time: a pack that was cut short still has its first frames.
-    fn fetch_frames(
-        &self,
-        runtime: &tokio::runtime::Handle,
-        reader: &mut ChunkReader,
-        fetch: &Fetch,
-        (needs, some): (&Needs, &[Need]),
-    ) -> Result<()> {
-        for some in some.chunk_by(Need::shares_frame) {
-            let first = some.first().and_then(|need| needs.chunk(need));
-            let Some((_, location)) = first else { continue };
-            let frame = Fetch {
-                start: location.offset,
-                end: location.offset + location.stored_len,
-                ..fetch.clone()
-            };
-            match runtime.block_on(fetch_range(&*self.access.store, &frame)) {
-                Ok(bytes) => self.write_range(reader, (&frame, &bytes), needs, some)?,
-                Err(error) => self.damaged(some, at_pack(error, &frame))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Frame by frame, so that a damaged one hits only the files that need it.
-    fn write_range(
-        &self,
-        reader: &mut ChunkReader,
-        (fetch, bytes): (&Fetch, &[u8]),
-        needs: &Needs,
-        some: &[Need],
-    ) -> Result<()> {
-        let mut open = None;
-        for some in some.chunk_by(Need::shares_frame) {
-            let done = reader.for_each((bytes, fetch.start), needs, some, |need, chunk| {
-                if self.is_doomed(need.file) {
-                    return Ok(());
-                }
-                self.write_chunk(&mut open, need.file, need.file_offset, need.count, chunk)
-            });
-            if let Err(error) = done {
-                open = None;
-                self.damaged(some, at_pack(error, fetch))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_doomed(&self, number: u32) -> bool {
-        self.shared.contains_key(&number) && self.is_failed(number)
-    }
-
-    /// Damage in the store costs the files that it hits; every other failure ends the restore.
-    fn damaged(&self, needs: &[Need], error: Error) -> Result<()> {
-        if !is_damage(&error) {
-            return Err(error);
-        }
-        for need in needs {
-            self.fail_item(need.file, error.to_string());
-        }
-        Ok(())
-    }
-
     /// Everything that was written, or the first failure.
     pub(crate) fn into_written(self) -> Result<Written> {
         if let Some(error) = self.failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
@@ -348,64 +260,6 @@ impl<'a> Writing<'a> {
                 .unwrap_or_else(|e| e.into_inner()),
             bytes_written: self.bytes_written.load(Ordering::Relaxed),
         })
-    }
-}
-
-/// Fetches and writes everything, on `threads` threads. Blocks; requests run on `runtime`.
-pub(crate) fn write_all(
-    writing: &Writing<'_>,
-    runtime: &tokio::runtime::Handle,
-    threads: usize,
-    (fetches, needs): (&[Fetch], &Needs),
-    without_chunks: &[u32],
-) {
-    let (sender, receiver) = mpsc::channel(2);
-    let store = std::sync::Arc::clone(&writing.access.store);
-    let ranges: Vec<Fetch> = fetches.to_vec();
-    let feeder = runtime.spawn(async move {
-        let mut ranges = stream::iter(ranges.into_iter().enumerate())
-            .map(|(i, fetch)| {
-                let store = std::sync::Arc::clone(&store);
-                async move { (i, fetch_range(&*store, &fetch).await) }
-            })
-            .buffered(CONCURRENCY);
-        while let Some(range) = ranges.next().await {
-            // A closed channel: the workers have stopped.
-            if sender.send(range).await.is_err() {
-                break;
-            }
-        }
-    });
-    let receiver = Mutex::new(receiver);
-    let rest: Vec<&[u32]> = without_chunks.chunks(256).collect();
-    let next = AtomicU32::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let work = || -> Result<()> {
-                    while let Some(numbers) =
-                        rest.get(next.fetch_add(1, Ordering::Relaxed) as usize)
-                    {
-                        writing.write_without_chunks(numbers)?;
-                    }
-                    writing.run_worker(runtime, &receiver, fetches, needs)
-                };
-                if let Err(error) = work() {
-                    writing.stop_all(error);
-                }
-            });
-        }
-    });
-    lock(&receiver).close();
-    if writing.stop.load(Ordering::Relaxed) {
-        feeder.abort();
-    }
-    // A feeder that broke off looks to the workers like one that has finished.
-    if let Err(error) = runtime.block_on(feeder) {
-        writing.stop_all(Error::internal(
-            "restore",
-            format!("downloading ended: {error}"),
-        ));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod chunks;
 mod commit;
+mod cut;
 mod encode;
 mod lost;
 mod orphans;

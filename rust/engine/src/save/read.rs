@@ -1,5 +1,6 @@
-//! Step 5 of a save: readers. Each takes a unit of work, reads files between two stats, and cuts large ones.
+//! Step 5 of a save: readers. Each takes a unit of work, and reads files between two stats.
 
+use super::cut::cut_large;
 use super::encode::Job;
 use super::pipeline::{Content, LargeFile, Outcome, Pipeline, StoredFile};
 use crate::local::OpenFile;
@@ -7,7 +8,7 @@ use crate::local::{FileKind, Stat, is_gone};
 use crossbeam_channel::Sender;
 use nbws_core::limits::FRAME_TARGET_BYTES;
 use nbws_core::plan::save_order::Unit;
-use nbws_core::tree::{Hole, OmitReason, Run, Xattr};
+use nbws_core::tree::{OmitReason, Xattr};
 use nbws_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 const TRIES: u32 = 3;
 /// A file that was modified this recently may have changes in a shared mapping that moved no timestamp yet.
 const RECENT_SECONDS: i64 = 60;
-const BLOCK_BYTES: usize = 256 << 10;
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
 
 /// What two stats around a read say.
 enum Stability {
@@ -222,15 +223,7 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
             }
         };
         let content = Arc::new(LargeFile::default());
-        let mut cutting = Cutting {
-            pipeline,
-            jobs,
-            content: &content,
-            frame: Vec::new(),
-            lengths: Vec::new(),
-            open: 0,
-        };
-        let (read, holes) = match cut_file(&mut cutting, &file, stat.size) {
+        let (read, holes) = match cut_large(pipeline, jobs, &content, &file, stat.size) {
             Ok(Some(done)) => done,
             Ok(None) => {
                 pipeline.settle(work, Outcome::LeftOut(OmitReason::Deadline));
@@ -264,149 +257,5 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         };
         pipeline.settle(work, Outcome::Stored(Box::new(stored)));
         return Ok(());
-    }
-}
-
-/// The open frame of a large file: closed chunks, then the bytes of the open one.
-struct Cutting<'a, 'p> {
-    pipeline: &'a Pipeline<'p>,
-    jobs: &'a Sender<Job>,
-    content: &'a Arc<LargeFile>,
-    frame: Vec<u8>,
-    lengths: Vec<u32>,
-    /// Bytes of the open chunk at the end of `frame`.
-    open: usize,
-}
-
-/// Reads `size` bytes, holes as zeros without touching the disk. Returns the bytes read and the holes, `None` if the deadline came
-/// first; what was sent by then stays in the packs and is known to the next save.
-fn cut_file(
-    cutting: &mut Cutting<'_, '_>,
-    file: &OpenFile,
-    size: u64,
-) -> Result<Option<(u64, Vec<Hole>)>> {
-    let pipeline = cutting.pipeline;
-    let mut cutter = pipeline.chunker.cutter();
-    let is_sparse = file.stat()?.blocks.saturating_mul(512) < size;
-    let mut holes = Vec::new();
-    let mut offset = 0;
-    while offset < size {
-        pipeline.access.cancel.check()?;
-        let (from, to) = if is_sparse {
-            file.next_data(offset, size)?.unwrap_or((size, size))
-        } else {
-            (offset, size)
-        };
-        if from > offset {
-            holes.push(Hole {
-                offset,
-                length: from - offset,
-            });
-            cutting.zeros(&mut cutter, from - offset)?;
-            offset = from;
-        }
-        while offset < to {
-            pipeline.access.cancel.check()?;
-            if pipeline.deadline.passed() {
-                return Ok(None);
-            }
-            let want = BLOCK_BYTES.min((to - offset) as usize);
-            let start = cutting.frame.len();
-            cutting.frame.resize(start + want, 0);
-            let read = file.read_at(offset, &mut cutting.frame[start..])?;
-            cutting.frame.truncate(start + read);
-            pipeline.counts.read(read as u64);
-            pipeline.access.meter.add(0, read as u64);
-            cutting.feed(&mut cutter, start)?;
-            offset += read as u64;
-            if read < want {
-                // It shrank: what was read is what there is.
-                cutting.finish(&mut cutter)?;
-                return Ok(Some((offset, trim(holes, offset))));
-            }
-        }
-    }
-    cutting.finish(&mut cutter)?;
-    Ok(Some((size, holes)))
-}
-
-fn trim(mut holes: Vec<Hole>, size: u64) -> Vec<Hole> {
-    holes.retain(|hole| hole.offset + hole.length <= size);
-    holes
-}
-
-impl Cutting<'_, '_> {
-    /// Feeds what was appended to the frame from `start` on.
-    fn feed(&mut self, cutter: &mut nbws_core::chunker::Cutter<'_>, start: usize) -> Result<()> {
-        let mut at = start;
-        while let Some(n) = cutter.feed(&self.frame[at..]) {
-            self.lengths.push((self.open + n) as u32);
-            self.open = 0;
-            at += n;
-        }
-        self.open += self.frame.len() - at;
-        if self.frame.len() - self.open >= FRAME_TARGET_BYTES {
-            self.send()?;
-        }
-        Ok(())
-    }
-
-    /// A hole: zeros until the open chunk ends, then whole zero chunks that nobody has to read or hash, then the rest.
-    fn zeros(&mut self, cutter: &mut nbws_core::chunker::Cutter<'_>, length: u64) -> Result<()> {
-        let (id, chunk) = self.pipeline.chunker.zero_chunk();
-        let mut left = length;
-        while left > 0 {
-            if self.open == 0 && left >= u64::from(chunk) {
-                self.send()?;
-                let count = left / u64::from(chunk);
-                self.pipeline.store_zero_chunk(self.jobs)?;
-                self.content.push(Run {
-                    id,
-                    length: chunk,
-                    count,
-                });
-                left %= u64::from(chunk);
-                continue;
-            }
-            let step = left.min(BLOCK_BYTES as u64) as usize;
-            // Not more than the open chunk can take, so that whole zero chunks are seen.
-            let step = step.min(chunk as usize - self.open);
-            let start = self.frame.len();
-            self.frame.resize(start + step, 0);
-            self.feed(cutter, start)?;
-            left -= step as u64;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, cutter: &mut nbws_core::chunker::Cutter<'_>) -> Result<()> {
-        if cutter.finish() > 0 {
-            self.lengths.push(self.open as u32);
-            self.open = 0;
-        }
-        self.send()
-    }
-
-    /// Sends the closed chunks off; the open one stays.
-    fn send(&mut self) -> Result<()> {
-        if self.lengths.is_empty() {
-            return Ok(());
-        }
-        let closed = self.frame.len() - self.open;
-        let mut next = Vec::with_capacity(FRAME_TARGET_BYTES + 2 * BLOCK_BYTES);
-        next.extend_from_slice(&self.frame[closed..]);
-        let mut plain = std::mem::replace(&mut self.frame, next);
-        plain.truncate(closed);
-        let lengths = std::mem::take(&mut self.lengths);
-        let slot = self.content.reserve(&lengths);
-        self.pipeline.send(
-            self.jobs,
-            Job::Chunks {
-                plain,
-                lengths,
-                file: Arc::clone(self.content),
-                slot,
-            },
-        )
     }
 }
