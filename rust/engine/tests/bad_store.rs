@@ -313,7 +313,7 @@ async fn a_read_that_lies_is_found_out() {
 
 /// What one frame of a pack holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Holds {
     /// Pieces of these files of each of the two snapshots.
     Data(BTreeSet<(String, Vec<u8>)>),
     Segment,
@@ -322,7 +322,7 @@ enum Part {
     IndexRoot,
 }
 
-fn frames(repo: &Repo, key: &str) -> Vec<(FrameSlot, Part)> {
+fn frames(repo: &Repo, key: &str) -> Vec<(FrameSlot, Holds)> {
     let bytes = repo.shelf.bytes(key);
     let format = Format::decode(&repo.shelf.bytes(key::FORMAT)).unwrap();
     let parsed = ContainerKey::parse(key).unwrap();
@@ -334,8 +334,8 @@ fn frames(repo: &Repo, key: &str) -> Vec<(FrameSlot, Part)> {
         let decoded = decoder.decode(stored, slot.kind, slot.plain_len, &mut plain);
         decoded.unwrap();
         match slot.kind {
-            FrameKind::IndexPart => return Part::IndexPart,
-            FrameKind::IndexRoot => return Part::IndexRoot,
+            FrameKind::IndexPart => return Holds::IndexPart,
+            FrameKind::IndexRoot => return Holds::IndexRoot,
             _ => {}
         }
         let mut files = BTreeSet::new();
@@ -346,13 +346,13 @@ fn frames(repo: &Repo, key: &str) -> Vec<(FrameSlot, Part)> {
             rest = after;
         }
         match plain[0] {
-            _ if !files.is_empty() => Part::Data(files),
-            b'T' => Part::Segment,
-            b'S' => Part::SnapshotRoot,
+            _ if !files.is_empty() => Holds::Data(files),
+            b'T' => Holds::Segment,
+            b'S' => Holds::SnapshotRoot,
             other => panic!("what is {other}?"),
         }
     };
-    let parts: Vec<Part> = slots.iter().map(part).collect();
+    let parts: Vec<Holds> = slots.iter().map(part).collect();
     slots.into_iter().zip(parts).collect()
 }
 
@@ -378,7 +378,7 @@ fn files_with(repo: &Repo, piece: &[u8]) -> Vec<(String, Vec<u8>)> {
 struct Hit {
     what: String,
     key: String,
-    parts: Vec<Part>,
+    parts: Vec<Holds>,
     /// Files that lose bytes, if these are fewer than the ones in the parts.
     files: Option<BTreeSet<(String, Vec<u8>)>>,
     inflict: Box<dyn Fn(&Shelf)>,
@@ -406,11 +406,14 @@ fn files_at(
     None
 }
 
+/// Damages the object of this name.
+type Inflict = Box<dyn Fn(&Shelf, &str)>;
+
 fn all_hits(repo: &Repo) -> Vec<Hit> {
     let mut hits = Vec::new();
     for key in repo.shelf.keys(key::PACKS) {
         let frames = frames(repo, &key);
-        let mut hit = |what: &str, parts, files, inflict: Box<dyn Fn(&Shelf, &str)>| {
+        let mut hit = |what: &str, parts, files, inflict: Inflict| {
             let name = key.clone();
             hits.push(Hit {
                 what: format!("{what} of {key}, {parts:?}"),
@@ -479,7 +482,7 @@ async fn restore_from_damaged(repo: &Repo, hit: &Hit) {
     let (id, tree) = repo.latest();
     let (ws, directory) = repo.stranger().await;
     let in_parts = hit.parts.iter().filter_map(|part| match part {
-        Part::Data(files) => Some(files),
+        Holds::Data(files) => Some(files),
         _ => None,
     });
     let hits = match &hit.files {
@@ -494,10 +497,10 @@ async fn restore_from_damaged(repo: &Repo, hit: &Hit) {
         .collect();
     let is_newest = hit.key.starts_with("packs/0000000000000002-");
     // With the directory behind it cut off as well, an index can't be made anew.
-    let needs = |part: &Part| match part {
-        Part::Segment | Part::SnapshotRoot => true,
-        Part::IndexPart | Part::IndexRoot => hit.what.starts_with("cut"),
-        Part::Data(_) => false,
+    let needs = |part: &Holds| match part {
+        Holds::Segment | Holds::SnapshotRoot => true,
+        Holds::IndexPart | Holds::IndexRoot => hit.what.starts_with("cut"),
+        Holds::Data(_) => false,
     };
     let outcome = restore(&ws, &directory).await;
     if is_newest && hit.parts.iter().any(needs) {
@@ -543,7 +546,7 @@ async fn check_damaged(repo: &Repo, hit: &Hit) {
     let named: BTreeSet<_> = damage.files.iter().cloned().collect();
     for part in &hit.parts {
         // Of a snapshot whose tree is lost the files are not known.
-        let Part::Data(files) = part else { continue };
+        let Holds::Data(files) = part else { continue };
         let is_known = hit.parts.len() == 1;
         assert!(!is_known || named == *files, "{}: {named:?}", hit.what);
     }
