@@ -66,3 +66,6 @@ pub const NODE_TARGET_BYTES: usize = 131_072;
 pub const MAX_DIRECT_REF_BYTES: usize = 524_288;
 /// Largest `format` object.
 pub const MAX_FORMAT_BYTES: usize = 64 << 10;
+
+/// Extended attributes of this namespace are kept; the others belong to the system.
+pub const XATTR_NAMESPACE: &[u8] = b"user.";

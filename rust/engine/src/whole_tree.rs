@@ -1,5 +1,6 @@
 //! A tree that is read as a whole: the rules between its entries, and what its root says of it.
 
+use nbws_core::filter::is_reserved;
 use nbws_core::snapshot::SnapshotRoot;
 use nbws_core::tree::{Body, Entry, SegmentReader, SegmentRef, TreeCheck, TreeRootHasher};
 use nbws_core::{Error, Result};
@@ -19,6 +20,7 @@ impl WholeTree {
     /// The next entry; `Corrupt` if it does not fit to those before it.
     pub(crate) fn push(&mut self, entry: &Entry) -> Result<()> {
         self.check.push(entry)?;
+        check_name(entry)?;
         self.hasher.push(entry);
         match &entry.body {
             Body::Directory => self.directories += 1,
@@ -45,6 +47,16 @@ impl WholeTree {
         };
         Err(Error::corrupt("check tree", why).at(root.snapshot.to_hex()))
     }
+}
+
+/// What a restore needs for itself at the top of its target can't be wanted there.
+fn check_name(entry: &Entry) -> Result<()> {
+    let top = entry.path.split(|byte| *byte == b'/').next();
+    if top.is_some_and(is_reserved) {
+        let why = "has a name that is kept for unfinished restores";
+        return Err(Error::corrupt("check tree", why).at_path(&entry.path));
+    }
+    Ok(())
 }
 
 /// Whether `bytes` are the segment that `reference` speaks of.

@@ -355,9 +355,10 @@ async fn a_save_and_a_restore_of_one_directory_lose_nothing() {
         let restored = restoring.join().unwrap().unwrap();
         assert!(restored.complete, "{restored:?}");
         // The edit is the head, or the restore came first and kept it.
-        let kept = restored.rescue.unwrap_or(saved.snapshot);
-        let (_, found) = tree_of(shared.store.clone(), &kept).await.unwrap();
-        assert_eq!(difference(&found, &edited), None, "round {round}");
+        let kept = (restored.rescue.as_ref()).unwrap_or(&saved.snapshot);
+        let (_, found) = tree_of(shared.store.clone(), kept).await.unwrap();
+        let context = format!("round {round}: {saved:?} {restored:?}");
+        assert_eq!(difference(&found, &edited), None, "{context}");
         let (_, head) = tree_of(shared.store.clone(), "latest").await.unwrap();
         assert_eq!(difference(&listing(&shared.directory()), &head), None);
     }

@@ -73,6 +73,15 @@ impl Index {
             .get(number.at as usize)
     }
 
+    /// Every chunk once, by the newest part that names it, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (ChunkId, ChunkLocation)> {
+        self.parts.iter().enumerate().flat_map(|(i, part)| {
+            let newer = self.parts.get(i + 1..).unwrap_or_default();
+            let is_newest = |id: &ChunkId| newer.iter().all(|part| part.find(id).is_none());
+            part.iter().filter(move |(id, _)| is_newest(id))
+        })
+    }
+
     /// Chunks named by the parts; one that several parts name counts several times.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.len()).sum()

@@ -3,7 +3,9 @@
 use super::content::{check_content, put_content, read_content};
 use super::{Body, Entry, Hole, OmitReason, Timestamp, Xattr};
 use crate::error::Result;
-use crate::limits::{MAX_LINK_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_XATTR_BYTES, MAX_XATTRS};
+use crate::limits::{
+    MAX_LINK_BYTES, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_XATTR_BYTES, MAX_XATTRS, XATTR_NAMESPACE,
+};
 use crate::path;
 use crate::wire::{WireReader, put_bytes, put_varint, put_zigzag};
 
@@ -64,6 +66,9 @@ fn check_xattrs(xattrs: &[Xattr]) -> Result<(), &'static str> {
         |x: &Xattr| !x.name.is_empty() && x.name.len() <= MAX_NAME_BYTES && !x.name.contains(&0);
     if !xattrs.iter().all(named) {
         return Err("an extended attribute has an impossible name");
+    }
+    if !xattrs.iter().all(|x| x.name.starts_with(XATTR_NAMESPACE)) {
+        return Err("an extended attribute is not the user's");
     }
     if xattrs.windows(2).any(|pair| pair[0].name >= pair[1].name) {
         return Err("extended attributes are not sorted");

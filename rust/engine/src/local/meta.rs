@@ -1,7 +1,7 @@
 //! Metadata of files: reading it with statx and xattr calls, and setting it.
 
 use super::{Timestamp, Xattr, errno_text};
-use nbws_core::limits::{MAX_XATTR_BYTES, MAX_XATTRS};
+use nbws_core::limits::{MAX_XATTR_BYTES, MAX_XATTRS, XATTR_NAMESPACE};
 use rustix::fs::{
     AtFlags, Gid, Mode, Statx, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
@@ -12,9 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub(super) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS
     .difference(StatxFlags::ATIME)
     .union(StatxFlags::MNT_ID);
-
-/// Only these extended attributes are kept: the other namespaces carry privileges.
-const XATTR_NAMESPACE: &[u8] = b"user.";
 
 /// Tries of a list or value that grows while it is read.
 const XATTR_TRIES: usize = 8;

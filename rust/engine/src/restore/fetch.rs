@@ -6,7 +6,7 @@ use crate::stored_chunks::{ChunkReader, at_pack, fetch_range};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use nbws_core::plan::restore::{Fetch, Need, Needs};
-use nbws_core::{Error, Result};
+use nbws_core::{Error, ErrorKind, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::mpsc;
@@ -148,9 +148,9 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Damage in the store costs the files that it hits; every other failure ends the restore.
+    /// Damage in the store, or a frame from a newer program, costs the files that it hits; every other failure ends the restore.
     fn damaged(&self, needs: &[Need], error: Error) -> Result<()> {
-        if !is_damage(&error) {
+        if !is_damage(&error) && error.kind() != ErrorKind::Unsupported {
             return Err(error);
         }
         for need in needs {

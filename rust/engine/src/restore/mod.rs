@@ -17,6 +17,7 @@ use crate::clock::Stopwatch;
 use crate::local::Root;
 use crate::local::Unapplied;
 use crate::local::{ScanOptions, scan};
+use crate::log::LogHead;
 use crate::options::{RestoreOptions, SaveOptions};
 use crate::report::{RestoreReport, Skipped};
 use crate::resolve::resolve;
@@ -58,7 +59,9 @@ pub(crate) async fn restore(
     let (mut newest, unread) = base::newest_readable(&access).await?;
     let mut resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
     let mut target = open_target(&access, directory).await?;
-    if target.settle_pending(&access).await? {
+    let seq = |head: &Option<LogHead>| head.as_ref().map(|head| head.record.seq);
+    // Whoever held the lock before may have saved meanwhile.
+    if target.settle_pending(&access).await? || seq(&target.known_head()) > seq(&newest) {
         newest = base::newest(&access, target.known_head().as_ref()).await?;
         resolved = resolve(&access, newest.as_ref(), &options.snapshot).await?;
     }

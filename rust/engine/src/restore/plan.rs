@@ -14,7 +14,6 @@ use crate::workspace::Access;
 use bytes::Bytes;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::diff::{Merge, StatKey};
-use nbws_core::filter::is_reserved;
 use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
 use nbws_core::path::{self, is_within};
@@ -62,16 +61,6 @@ pub(crate) struct LocalRun {
     pub(crate) to: u64,
 }
 
-/// What a restore needs for itself at the top of the target can't be wanted there.
-fn check_name(entry: &Entry) -> Result<()> {
-    let top = entry.path.split(|byte| *byte == b'/').next();
-    if top.is_some_and(is_reserved) {
-        let why = "has a name that is kept for unfinished restores";
-        return Err(Error::corrupt("plan restore", why).at_path(&entry.path));
-    }
-    Ok(())
-}
-
 /// What planning looks at.
 pub(crate) struct Inputs<'a> {
     pub(crate) snapshot: &'a SnapshotRoot,
@@ -103,7 +92,6 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Result<RestorePlan> {
         for entry in SegmentReader::new(segment)? {
             let entry = entry?;
             whole.push(&entry)?;
-            check_name(&entry)?;
             let on_disk = disk.at(Some(&entry.path))?;
             if entry.is_omitted() {
                 omitted.push(entry.path.clone());
