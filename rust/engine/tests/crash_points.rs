@@ -867,26 +867,24 @@ async fn hurt((scene, operation, dies, damage): Hurt) {
 
 #[test]
 fn local_state_is_lost_damaged_or_not_writable_at_every_operation() {
-    if std::env::var_os("NBWS_SOAK").is_none() {
-        eprintln!("skipped: takes many minutes on two cores; runs with NBWS_SOAK=1");
-        return;
-    }
-    let soaks = soaks("local state");
     let mut cases = Vec::new();
     for (scene, (operations, _)) in operations() {
-        let is_short = matches!(scene, Scene::SecondSave | Scene::RestoreInPlace);
         for operation in 0..operations {
-            for (i, damage) in DAMAGES.into_iter().enumerate() {
-                // The short variant takes each damage at every third operation of the other scenes.
-                if soaks || is_short || (operation as usize + i).is_multiple_of(3) {
-                    cases.push((scene, operation, false, damage));
-                    cases.push((scene, operation, true, damage));
-                }
+            for damage in DAMAGES {
+                cases.push((scene, operation, false, damage));
+                cases.push((scene, operation, true, damage));
             }
         }
     }
+    if !soaks("local state") {
+        // Odd, so that the share has every damage both before and after an operation.
+        cases = cases.into_iter().step_by(LOCAL_STATE_SHARE).collect();
+    }
     run_all("local state", &cases, |case| hurt(case).boxed_local());
 }
+
+/// Of how many cases the short variant takes one.
+const LOCAL_STATE_SHARE: usize = 13;
 
 /// A verb for [`kill`] to run in a process of its own.
 const CHILD: &str = "NBWS_CRASH_CHILD";

@@ -108,7 +108,10 @@ fn xattrs() -> impl Strategy<Value = Vec<Xattr>> {
         xattrs
             .unwrap_or_default()
             .into_iter()
-            .map(|(name, value)| Xattr { name, value })
+            .map(|(name, value)| Xattr {
+                name: [b"user.", &name[..]].concat(),
+                value,
+            })
             .collect()
     })
 }

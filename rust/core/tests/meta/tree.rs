@@ -292,6 +292,7 @@ fn the_largest_entries_still_fit_into_a_chunk() {
         entry.xattrs = (0..1_024u32)
             .map(|n| {
                 let mut name = vec![b'x'; 251];
+                name[..5].copy_from_slice(b"user.");
                 name.extend(n.to_be_bytes().map(|b| b | 1 << 7));
                 Xattr {
                     name,
