@@ -1,5 +1,10 @@
 //! Peak anonymous memory of save and restore, each in a process of its own: by number of files, and for one large file.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 #[path = "common/drive.rs"]
 mod drive;
