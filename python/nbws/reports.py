@@ -20,6 +20,7 @@ __all__ = [
     "Damage",
     "DamagedFile",
     "Omitted",
+    "PathUsage",
     "Report",
     "Requests",
     "Rescue",
@@ -108,6 +109,10 @@ def _cell(name: str, value: Any) -> str:
     if name.endswith("_s"):
         return f"{value:.3f} s"
     return html.escape(str(_plain(value)).encode(errors="backslashreplace").decode())
+
+
+def _ratio(size: int, of: int) -> float:
+    return size / of if of else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +247,20 @@ class Rescue(Report):
     origin: str
     reason: str
 
+    @classmethod
+    def from_engine(cls, values: dict[str, Any]) -> Self:
+        """Builds the rescue from the dict that the engine returned; pins belong to snapshots."""
+        return super(Rescue, cls).from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
+
+
+@dataclass(frozen=True, slots=True)
+class PathUsage(Report):
+    """What lies below one entry at the top of a workspace."""
+
+    path: str
+    logical_bytes: int
+    files: int
+
 
 @dataclass(frozen=True, slots=True)
 class Usage(Report):
@@ -252,7 +271,13 @@ class Usage(Report):
         unique_bytes: plain bytes of all distinct chunks of all snapshots.
         stored_bytes: bytes of all objects.
         files: files and symbolic links of the workspace head.
+        snapshot_bytes: bytes of the files of all snapshots, each counted whole.
+        dedup_ratio: ``snapshot_bytes`` over unique bytes; 1.0 if nothing is stored.
+        compression_ratio: unique bytes over stored bytes; 1.0 if nothing is stored.
+        by_path: the workspace head by what lies at its top, sorted by name.
     """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"by_path": PathUsage}
 
     logical_bytes: int
     unique_bytes: int
@@ -260,11 +285,15 @@ class Usage(Report):
     objects: int
     snapshots: int
     files: int
+    snapshot_bytes: int
+    by_path: tuple[PathUsage, ...]
+    dedup_ratio: float = dataclasses.field(init=False)
+    compression_ratio: float = dataclasses.field(init=False)
 
-    @property
-    def compression_ratio(self) -> float:
-        """Unique bytes over stored bytes; 1.0 if nothing is stored."""
-        return self.unique_bytes / self.stored_bytes if self.stored_bytes else 1.0
+    def __post_init__(self) -> None:
+        """Derives the ratios."""
+        object.__setattr__(self, "dedup_ratio", _ratio(self.snapshot_bytes, self.unique_bytes))
+        object.__setattr__(self, "compression_ratio", _ratio(self.unique_bytes, self.stored_bytes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from nbws.errors import InvalidInput, NotFound
-from nbws.reports import Report
+from nbws.reports import Report, time_from_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ class Snapshot(Report):
         tree_root: hash of the tree; equal trees have equal roots on any machine.
         partial: whether a deadline or quota left work out.
         origin: what made it, such as ``"save"``.
-        pinned: whether retention may not drop it.
-        eviction_date: when retention may drop it, or None.
+        pinned: whether nothing may drop it now.
+        eviction_date: from when on it may be dropped, or None if nothing says.
     """
 
     snapshot: str
@@ -50,7 +50,11 @@ class Snapshot(Report):
     @classmethod
     def from_engine(cls, values: dict[str, Any]) -> Self:
         """Builds the snapshot from the dict that the engine returned; the reason belongs to rescues."""
-        return super(Snapshot, cls).from_engine({key: value for key, value in values.items() if key != "reason"})
+        until = time_from_ms(values["pinned_until_ms"])
+        kept = {key: value for key, value in values.items() if key not in {"reason", "pinned_until_ms"}}
+        return super(Snapshot, cls).from_engine(
+            {**kept, "pinned": until is not None and until > datetime.now(UTC), "eviction_date": until}
+        )
 
 
 _LATEST = re.compile(r"latest(?:~(\d{1,9}))?", re.ASCII)

@@ -198,15 +198,17 @@ def test_a_damaged_pack_is_named_and_the_rest_restored(
         fresh.save(tmp_path / "restored")
 
 
-def test_a_lost_newest_pack_is_corrupt(file_url: str, tree: Path, tmp_path: Path) -> None:
+def test_a_lost_newest_pack_is_named(file_url: str, tree: Path, tmp_path: Path) -> None:
     nbws.Workspace.open(file_url, create=True).save(tree)
     (hit,) = objects(file_url, "packs")
     hit.unlink()
     fresh = nbws.Workspace.open(file_url, state_dir=tmp_path / "fresh")
-    for verb in (fresh.check, lambda: fresh.restore(tmp_path / "restored")):
-        with pytest.raises(errors.Corrupt) as caught:
-            verb()
-        assert hit.name in str(caught.value)
+    report = fresh.check()
+    assert not report.ok
+    assert [hit.name in damage.object for damage in report.damaged].count(True) == 1
+    with pytest.raises(errors.Corrupt) as caught:
+        fresh.restore(tmp_path / "restored")
+    assert hit.name in str(caught.value)
 
 
 def test_a_damaged_record_is_corrupt(file_url: str, tree: Path, tmp_path: Path) -> None:

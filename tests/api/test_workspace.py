@@ -230,10 +230,32 @@ def test_usage_and_check(url: str, tree: Path) -> None:
     assert usage.logical_bytes > usage.unique_bytes
     assert usage.unique_bytes > 0
     assert usage.objects >= 2
+    assert [item.path for item in usage.by_path] == sorted(path.name for path in tree.iterdir())
+    assert sum(item.files for item in usage.by_path) == usage.files
+    assert sum(item.logical_bytes for item in usage.by_path) == usage.logical_bytes == usage.snapshot_bytes
+    assert usage.to_dict()["dedup_ratio"] == usage.logical_bytes / usage.unique_bytes
+    assert usage.to_dict()["compression_ratio"] > 0
+    workspace.save(tree, comment="again")
+    assert workspace.usage().dedup_ratio >= usage.dedup_ratio
     for read_data in (False, True, 0.5):
         report = workspace.check(read_data=read_data)
         assert report.ok, report
         assert report.objects > 0
+
+
+def test_a_save_that_shrinks_pins_what_was_there(url: str, tree: Path) -> None:
+    workspace = nbws.Workspace.open(url, create=True)
+    workspace.save(tree)
+    for path in tree.rglob("*"):
+        if path.is_file() and path.name != "empty":
+            path.unlink()
+    report = workspace.save(tree)
+    assert report.warnings
+    before, after = workspace.snapshots()
+    assert before.pinned
+    assert before.eviction_date is not None
+    assert 29 <= (before.eviction_date - before.time).days <= 30
+    assert (after.pinned, after.eviction_date) == (False, None)
 
 
 def test_progress_is_told(url: str, tree: Path, tmp_path: Path) -> None:

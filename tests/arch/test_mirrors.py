@@ -22,13 +22,20 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "SaveReport": [reports.SaveReport],
     "RestoreReport": [reports.RestoreReport],
     "SnapshotInfo": [Snapshot, reports.Rescue],
+    "PathUsage": [reports.PathUsage],
     "UsageReport": [reports.Usage],
     "Damage": [reports.Damage],
     "CheckReport": [reports.CheckReport],
 }
 # Engine fields that a class leaves out, and fields that it adds.
-LEFT_OUT: dict[type[reports.Report], set[str]] = {Snapshot: {"reason"}}
-ADDED: dict[type[reports.Report], set[str]] = {Snapshot: {"pinned", "eviction_date"}}
+LEFT_OUT: dict[type[reports.Report], set[str]] = {
+    Snapshot: {"reason", "pinned_until_ms"},
+    reports.Rescue: {"pinned_until_ms"},
+}
+ADDED: dict[type[reports.Report], set[str]] = {
+    Snapshot: {"pinned", "eviction_date"},
+    reports.Usage: {"dedup_ratio", "compression_ratio"},
+}
 
 
 def test_error_kinds() -> None:

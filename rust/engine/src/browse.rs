@@ -5,14 +5,23 @@ use crate::beside::{Beside, append_beside};
 use crate::report::SnapshotInfo;
 use crate::resolve::whole_log;
 use crate::workspace::Access;
-use nbws_core::id::WriterId;
+use nbws_core::id::{SnapshotId, WriterId};
 use nbws_core::record::{Body, DismissBody};
 use nbws_core::{Error, ErrorKind, Result};
+use std::collections::HashMap;
 
 /// The snapshots that are kept, oldest first. Reads every record once.
 pub(crate) async fn snapshots(access: &Access) -> Result<Vec<SnapshotInfo>> {
     let newest = base::newest(access, None).await?;
     let log = whole_log(access, newest.as_ref()).await?;
+    let listed = log.snapshots(None);
+    let mut pins: HashMap<SnapshotId, u64> = HashMap::new();
+    for s in &listed {
+        if let (Some(base), Some(until)) = (s.body.base, s.body.pin_base_until_ms) {
+            let pin = pins.entry(base).or_default();
+            *pin = until.max(*pin);
+        }
+    }
     let describe = |s: &nbws_core::ledger::LoggedSnapshot<'_>| SnapshotInfo {
         snapshot: s.body.snapshot.to_hex(),
         seq: s.record.seq,
@@ -26,8 +35,9 @@ pub(crate) async fn snapshots(access: &Access) -> Result<Vec<SnapshotInfo>> {
         partial: s.body.partial,
         origin: s.body.origin.clone(),
         reason: None,
+        pinned_until_ms: pins.get(&s.body.snapshot).copied(),
     };
-    Ok(log.snapshots(None).iter().map(describe).collect())
+    Ok(listed.iter().map(describe).collect())
 }
 
 /// The rescues that nobody has given up, oldest first. Reads every record once.
@@ -47,6 +57,7 @@ pub(crate) async fn rescues(access: &Access) -> Result<Vec<SnapshotInfo>> {
         partial: r.body.partial,
         origin: r.body.origin.clone(),
         reason: Some(r.body.reason.clone()),
+        pinned_until_ms: None,
     };
     Ok(log.rescues().iter().map(describe).collect())
 }

@@ -161,6 +161,8 @@ pub struct SnapshotInfo {
     pub origin: String,
     /// For a rescue: why it is one.
     pub reason: Option<String>,
+    /// For a snapshot: nothing may drop it before this time, in milliseconds since 1970 UTC.
+    pub pinned_until_ms: Option<u64>,
 }
 
 /// Totals of a repository.
@@ -177,6 +179,21 @@ pub struct UsageReport {
     /// Snapshots.
     pub snapshots: u64,
     /// Files and symlinks of the workspace head.
+    pub files: u64,
+    /// Bytes of the files of all snapshots, each counted whole.
+    pub snapshot_bytes: u64,
+    /// The workspace head by what lies at its top, sorted by name.
+    pub by_path: Vec<PathUsage>,
+}
+
+/// What lies below one entry at the top of a workspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathUsage {
+    /// Name of the entry.
+    pub path: Vec<u8>,
+    /// Bytes of its files.
+    pub logical_bytes: u64,
+    /// Files and symlinks.
     pub files: u64,
 }
 

@@ -1,36 +1,56 @@
-//! Totals of a repository, from the newest record and the index alone.
+//! Totals of a repository, from the newest record, the index and the head's tree.
 
 use crate::base;
-use crate::report::UsageReport;
+use crate::report::{PathUsage, UsageReport};
 use crate::resolve::whole_log;
+use crate::stored_tree;
 use crate::workspace::Access;
 use nbws_core::Result;
-use std::collections::HashSet;
+use nbws_core::index::Index;
+use nbws_core::record::Place;
+use nbws_core::tree::{Body, SegmentReader};
+use std::collections::BTreeMap;
 
-/// Adds the totals up. No data is downloaded.
+/// Adds the totals up. No data of files is downloaded.
 pub(crate) async fn usage(access: &Access) -> Result<UsageReport> {
     let newest = base::newest(access, None).await?;
     let record = newest.as_ref().map(|h| &h.record);
     let root = base::index_root(access, None, record).await?;
     let index = base::index(access, None, &root).await?;
-    let mut seen = HashSet::new();
-    let mut unique_bytes = 0;
-    for part in index.parts() {
-        for (id, location) in part.iter() {
-            // Parts may name one chunk twice.
-            if seen.insert(id) {
-                unique_bytes += u64::from(location.chunk_len);
+    let chunk_bytes = index.iter().map(|(_, at)| u64::from(at.chunk_len));
+    let log = whole_log(access, newest.as_ref()).await?;
+    let snapshots = log.snapshots(None);
+    let usage = record.map(|r| r.usage).unwrap_or_default();
+    let by_path = match record.and_then(|r| r.head) {
+        Some(head) => by_path(access, &index, &head.root).await?,
+        None => Vec::new(),
+    };
+    Ok(UsageReport {
+        logical_bytes: usage.bytes,
+        unique_bytes: chunk_bytes.sum(),
+        stored_bytes: usage.stored_bytes,
+        objects: usage.objects,
+        snapshots: snapshots.len() as u64,
+        files: usage.files,
+        snapshot_bytes: snapshots.iter().map(|s| s.body.bytes).sum(),
+        by_path,
+    })
+}
+
+async fn by_path(access: &Access, index: &Index, root: &Place) -> Result<Vec<PathUsage>> {
+    let root = stored_tree::snapshot_root(access, root, Some(index)).await?;
+    let mut found: BTreeMap<Vec<u8>, PathUsage> = BTreeMap::new();
+    for segment in stored_tree::segments(access, index, &root, None).await? {
+        for entry in SegmentReader::new(&segment)? {
+            let entry = entry?;
+            let name = entry.path.split(|byte| *byte == b'/').next();
+            let top = found.entry(name.unwrap_or_default().to_vec()).or_default();
+            if matches!(entry.body, Body::File { .. } | Body::Symlink { .. }) {
+                top.files += 1;
+                top.logical_bytes += entry.size();
             }
         }
     }
-    let log = whole_log(access, newest.as_ref()).await?;
-    let usage = record.map(|r| r.usage).unwrap_or_default();
-    Ok(UsageReport {
-        logical_bytes: usage.bytes,
-        unique_bytes,
-        stored_bytes: usage.stored_bytes,
-        objects: usage.objects,
-        snapshots: log.snapshots(None).len() as u64,
-        files: usage.files,
-    })
+    let named = |(path, usage)| PathUsage { path, ..usage };
+    Ok(found.into_iter().map(named).collect())
 }

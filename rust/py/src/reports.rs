@@ -3,8 +3,8 @@
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
 use nbws_engine::report::{
-    CheckReport, Damage, OmitReason, Omitted, Requests, RestoreReport, SaveReport, Skipped,
-    SnapshotInfo, UsageReport,
+    CheckReport, Damage, OmitReason, Omitted, PathUsage, Requests, RestoreReport, SaveReport,
+    Skipped, SnapshotInfo, UsageReport,
 };
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
@@ -26,7 +26,7 @@ macro_rules! plain_by_conversion {
     )*};
 }
 
-plain_by_conversion!(bool, u64, f64, String, Option<String>);
+plain_by_conversion!(bool, u64, f64, String, Option<String>, Option<u64>);
 
 /// A path: bytes in the engine, `os.fsdecode` text in Python.
 impl Plain for Vec<u8> {
@@ -56,6 +56,7 @@ plain_list!(
     Omitted,
     Skipped,
     Damage,
+    PathUsage,
     SnapshotInfo
 );
 
@@ -115,9 +116,10 @@ reports! {
         tree_root, skipped, warnings, rescue, duration_s,
     }
     SnapshotInfo {
-        snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, reason,
+        snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, reason, pinned_until_ms,
     }
-    UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files }
+    PathUsage { path, logical_bytes, files }
+    UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files, snapshot_bytes, by_path }
     Damage { object, problem, files }
     CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
 }
