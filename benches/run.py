@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import trees
-from nbws.testing import compare_trees
+from nbws.testing.trees import compare_trees
 from peers import Place, Tool, available
 
 CASES = ("first", "no_change", "one_edit", "restore")
