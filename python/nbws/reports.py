@@ -26,6 +26,7 @@ __all__ = [
     "Rescue",
     "RestoreReport",
     "SaveReport",
+    "SavedState",
     "Skipped",
     "Usage",
     "format_size",
@@ -231,8 +232,8 @@ class RestoreReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Rescue(Report):
-    """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
+class SavedState(Report):
+    """What a snapshot and a rescue say alike."""
 
     snapshot: str
     seq: int
@@ -245,6 +246,12 @@ class Rescue(Report):
     python: str | None
     partial: bool
     origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue(SavedState):
+    """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
+
     reason: str
 
     @classmethod

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from nbws.errors import InvalidInput, NotFound
-from nbws.reports import Report, time_from_ms
+from nbws.reports import SavedState, time_from_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ __all__ = ["Snapshot", "is_time", "select"]
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot(Report):
+class Snapshot(SavedState):
     """The immutable state of the whole tree at one save.
 
     Attributes:
@@ -33,17 +33,6 @@ class Snapshot(Report):
         eviction_date: from when on it may be dropped, or None if nothing says.
     """
 
-    snapshot: str
-    seq: int
-    time: datetime
-    comment: str | None
-    files: int
-    bytes: int
-    tree_root: str
-    framework: str | None
-    python: str | None
-    partial: bool
-    origin: str
     pinned: bool = False
     eviction_date: datetime | None = None
 

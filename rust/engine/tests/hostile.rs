@@ -1709,7 +1709,7 @@ async fn flipped_bytes_never_pass() {
     let mut harmless = 0;
     for name in [pack, key::log(1), key::FORMAT.to_owned()] {
         let original = store.get(&name).await.unwrap();
-        let step = if soak("every single byte") {
+        let step = if soaks("every single byte") {
             1
         } else {
             original.len() / 150 + 1

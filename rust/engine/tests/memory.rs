@@ -6,9 +6,12 @@
     clippy::print_stdout
 )]
 
+#[path = "common/basics.rs"]
+mod basics;
 #[path = "common/drive.rs"]
 mod drive;
 
+use basics::soaks;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -105,14 +108,6 @@ fn of_one_file(bytes: u64) {
     fs::create_dir(lab.path("tree")).unwrap();
     drive::make_large_file(&lab.path("tree/large.bin"), bytes);
     lab.measure(&format!("a file of {} MiB", bytes / MIB));
-}
-
-fn soaks(what: &str) -> bool {
-    let soaks = std::env::var_os("NBWS_SOAK").is_some_and(|v| v == "1");
-    if !soaks {
-        println!("skipped: {what} runs with NBWS_SOAK=1");
-    }
-    soaks
 }
 
 /// What a verb takes more for 200,000 files than for 100,000 must let it hold 1,000,000 within the bound.

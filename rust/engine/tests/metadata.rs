@@ -791,7 +791,7 @@ fn whole_small_trees_come_back() {
     let probe = Lab::new();
     write(&probe.path("probe"), "");
     let has_xattrs = set_xattr(&probe.path("probe"), "user.x", b"").is_ok();
-    let cases = if soak("2,000 trees") { 2_000 } else { 60 };
+    let cases = if soaks("2,000 trees") { 2_000 } else { 60 };
     let config = ProptestConfig {
         cases,
         max_shrink_iters: 300,

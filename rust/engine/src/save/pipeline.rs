@@ -16,6 +16,7 @@ use nbws_core::tree::{Hole, OmitReason, Run};
 use nbws_core::{Error, Result};
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -164,23 +165,20 @@ impl Counts {
 
 /// Everything that readers and encoders share.
 pub(crate) struct Pipeline<'a> {
-    pub(crate) access: &'a Access,
-    pub(crate) root: &'a Root,
-    pub(crate) planned: &'a Planned,
-    pub(crate) chunker: &'a Chunker,
-    pub(crate) index: &'a Index,
-    pub(crate) fresh: &'a FreshChunks,
-    pub(crate) counts: &'a Counts,
-    pub(crate) deadline: Deadline,
-    pub(crate) level: i32,
-    /// Everything that was modified recently has been flushed at once.
-    pub(crate) is_flushed: bool,
-    units: &'a [Unit],
+    parts: Parts<'a>,
     next: AtomicUsize,
     outcomes: Mutex<Vec<Outcome>>,
     has_zero_chunk: AtomicBool,
     is_stopped: AtomicBool,
     failure: Mutex<Option<Error>>,
+}
+
+impl<'a> Deref for Pipeline<'a> {
+    type Target = Parts<'a>;
+
+    fn deref(&self) -> &Parts<'a> {
+        &self.parts
+    }
 }
 
 /// What a pipeline is made of.
@@ -194,6 +192,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) counts: &'a Counts,
     pub(crate) deadline: Deadline,
     pub(crate) level: i32,
+    /// Everything that was modified recently has been flushed at once.
     pub(crate) is_flushed: bool,
     pub(crate) units: &'a [Unit],
 }
@@ -207,17 +206,7 @@ impl<'a> Pipeline<'a> {
             .map(|_| Outcome::Pending)
             .collect();
         Pipeline {
-            access: parts.access,
-            root: parts.root,
-            planned: parts.planned,
-            chunker: parts.chunker,
-            index: parts.index,
-            fresh: parts.fresh,
-            counts: parts.counts,
-            deadline: parts.deadline,
-            level: parts.level,
-            is_flushed: parts.is_flushed,
-            units: parts.units,
+            parts,
             next: AtomicUsize::new(0),
             outcomes: Mutex::new(outcomes),
             has_zero_chunk: AtomicBool::new(false),

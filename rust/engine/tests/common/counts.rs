@@ -1,6 +1,10 @@
 //! Machines with their own state directory, generated trees, and what the newest record says.
 #![allow(dead_code)]
 
+#[path = "basics.rs"]
+mod basics;
+
+pub(crate) use basics::*;
 use nbws_core::frame::{FrameDecoder, FrameKind};
 use nbws_core::index::IndexRoot;
 use nbws_core::key;
@@ -53,20 +57,6 @@ impl Machine {
         };
         Workspace::with_store(store, options).await.unwrap()
     }
-}
-
-/// Bytes that no codec makes shorter.
-pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut out);
-    out
-}
-
-pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
 }
 
 /// The file that is edited: in the middle of the tree, so that its segment is as large as others.

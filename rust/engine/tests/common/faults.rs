@@ -7,7 +7,11 @@
     clippy::panic
 )]
 
+#[path = "basics.rs"]
+mod basics;
+
 use async_trait::async_trait;
+pub use basics::*;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use nbws_engine::cancel::CancelToken;
@@ -296,33 +300,10 @@ impl Store for Trap {
     }
 }
 
-/// Whether the long variants run; prints why not.
-pub fn soaks(what: &str) -> bool {
-    let soaks = std::env::var_os("NBWS_SOAK").is_some_and(|v| v == "1");
-    if !soaks {
-        eprintln!("{what}: short variant; set NBWS_SOAK=1 for the long one (minutes)");
-    }
-    soaks
-}
-
 /// A scratch directory, in memory where the machine has that: the tests sync a lot.
 pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     tempfile::tempdir_in(memory).unwrap_or_else(|_| tempfile::tempdir().unwrap())
-}
-
-pub fn write(path: &Path, bytes: impl AsRef<[u8]>) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
-}
-
-/// Bytes without any pattern, the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut out);
-    out
 }
 
 /// A small workspace with one of everything that a tree may hold.

@@ -9,6 +9,10 @@
     clippy::print_stdout
 )]
 
+#[path = "basics.rs"]
+mod basics;
+
+pub use basics::*;
 use nbws_engine::cancel::CancelToken;
 use nbws_engine::options::{Delete, OpenOptions, RestoreOptions, SaveOptions};
 use nbws_engine::report::{RestoreReport, SaveReport};
@@ -167,21 +171,6 @@ pub fn deleting(delete: Delete) -> RestoreOptions {
 pub async fn head(ws: &Workspace) -> (String, usize) {
     let all = ws.snapshots().await.unwrap();
     (all.last().unwrap().snapshot.clone(), all.len())
-}
-
-/// Writes a file, its directories too.
-pub fn write(path: &Path, bytes: impl AsRef<[u8]>) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, bytes).unwrap();
-}
-
-/// Bytes that do not compress, the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut out = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut out);
-    out
 }
 
 /// A small tree with every kind of entry.
@@ -588,15 +577,6 @@ impl Drop for Writers {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-/// Whether the long variants are asked for; prints why they are skipped otherwise.
-pub fn soak(what: &str) -> bool {
-    let on = std::env::var_os("NBWS_SOAK").is_some_and(|v| v == "1");
-    if !on {
-        println!("skipped: {what} runs with NBWS_SOAK=1");
-    }
-    on
 }
 
 /// A descriptor as a directory path that any call takes.
