@@ -884,7 +884,7 @@ fn local_state_is_lost_damaged_or_not_writable_at_every_operation() {
 }
 
 /// Of how many cases the short variant takes one.
-const LOCAL_STATE_SHARE: usize = 13;
+const LOCAL_STATE_SHARE: usize = 7;
 
 /// A verb for [`kill`] to run in a process of its own.
 const CHILD: &str = "NBWS_CRASH_CHILD";
