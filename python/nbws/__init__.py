@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nbws.errors import NbwsError as NbwsError
     from nbws.progress import Progress as Progress
     from nbws.reports import CheckReport as CheckReport
+    from nbws.reports import Preview as Preview
     from nbws.reports import Rescue as Rescue
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckReport",
     "NbwsError",
+    "Preview",
     "Progress",
     "Rescue",
     "RestoreReport",
@@ -45,6 +47,7 @@ __all__ = [
 _HOME = {
     "CheckReport": "nbws.reports",
     "NbwsError": "nbws.errors",
+    "Preview": "nbws.reports",
     "Progress": "nbws.progress",
     "Rescue": "nbws.reports",
     "RestoreReport": "nbws.reports",

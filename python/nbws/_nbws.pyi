@@ -1,14 +1,14 @@
 """The engine of nbws. Private: use the package `nbws`.
 
-Options are dicts of plain values; reports come back as dicts with the fields that `report_fields` lists. Every call
-releases the interpreter while it waits. Errors are the classes of `nbws.errors`.
+Options are dicts of plain values; reports come back as dicts with the fields that `report_fields` lists. Every wait
+releases the interpreter. Errors are the classes of `nbws.errors`.
 """
 
 import os
 from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ["Workspace", "__version__", "error_kinds", "report_fields"]
+__all__ = ["Job", "Workspace", "__version__", "error_kinds", "report_fields"]
 
 __version__: str
 
@@ -19,11 +19,30 @@ def report_fields() -> list[tuple[str, list[str]]]:
     """Every report and its fields, in order."""
 
 @final
+class Job:
+    """A verb at work. Its answer is a dict or list of dicts with the fields of `report_fields`, or a `Workspace`."""
+
+    def wait(self, progress: Callable[[str, int, int, int, int], object] | None = None) -> Any:
+        """Waits for the answer. Progress gets phase, files done and total, bytes done and total."""
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Has the listener called on another thread when there is news; again only after `poll`."""
+
+    def poll(self) -> tuple[tuple[str, int, int, int, int] | None, bool]:
+        """Returns the newest progress that was not asked for yet, and whether the verb has ended."""
+
+    def result(self) -> Any:
+        """Returns the answer or raises the error, once, after the end."""
+
+    def interrupt(self) -> None:
+        """Makes the verb end soon; what writes comes to its own end."""
+
+@final
 class Workspace:
-    """An open workspace repository."""
+    """An open workspace repository. Every verb is started by its call."""
 
     @staticmethod
-    def open(url: str, options: dict[str, Any]) -> Workspace:
+    def open(url: str, options: dict[str, Any]) -> Job:
         """Opens the repository at a URL. Options: create numeric_ids floor state_dir store."""
 
     @property
@@ -33,37 +52,26 @@ class Workspace:
     def describe(self) -> str:
         """The URL without secrets."""
 
-    def save(
-        self,
-        directory: str | os.PathLike[str],
-        options: dict[str, Any],
-        progress: Callable[[str, int, int, int, int], object] | None = None,
-    ) -> dict[str, Any]:
-        """Saves a directory. Progress gets phase, files done and total, bytes done and total."""
+    def save(self, directory: str | os.PathLike[str], options: dict[str, Any]) -> Job:
+        """Saves a directory."""
 
-    def restore(
-        self,
-        directory: str | os.PathLike[str],
-        options: dict[str, Any],
-        progress: Callable[[str, int, int, int, int], object] | None = None,
-    ) -> dict[str, Any]:
+    def preview(self, directory: str | os.PathLike[str], options: dict[str, Any], estimate: bool) -> Job:
+        """Tells what a save with these options would do."""
+
+    def restore(self, directory: str | os.PathLike[str], options: dict[str, Any]) -> Job:
         """Restores into a directory."""
 
-    def snapshots(self) -> list[dict[str, Any]]:
+    def snapshots(self) -> Job:
         """Lists the snapshots, oldest first."""
 
-    def rescues(self) -> list[dict[str, Any]]:
+    def rescues(self) -> Job:
         """Lists the rescues that were not dismissed, oldest first."""
 
-    def dismiss(self, rescue: str) -> None:
+    def dismiss(self, rescue: str) -> Job:
         """Gives a rescue up."""
 
-    def usage(self) -> dict[str, Any]:
+    def usage(self) -> Job:
         """Sums up what is stored."""
 
-    def check(
-        self,
-        options: dict[str, Any],
-        progress: Callable[[str, int, int, int, int], object] | None = None,
-    ) -> dict[str, Any]:
+    def check(self, options: dict[str, Any]) -> Job:
         """Checks what is stored. Options: read_data, a fraction."""

@@ -21,6 +21,7 @@ __all__ = [
     "DamagedFile",
     "Omitted",
     "PathUsage",
+    "Preview",
     "Report",
     "Requests",
     "Rescue",
@@ -97,6 +98,8 @@ _SHOWN_ITEMS = 20
 
 
 def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, tuple):
         shown = "<br>".join(_cell("", item) for item in value[:_SHOWN_ITEMS])
         more = len(value) - _SHOWN_ITEMS
@@ -198,6 +201,43 @@ class SaveReport(Report):
     skipped: tuple[Skipped, ...]
     warnings: tuple[str, ...]
     rescue: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preview(Report):
+    """What a save would do.
+
+    Attributes:
+        bytes_read: bytes that would be read from files.
+        bytes_new: plain bytes of chunks that are not stored yet; for an estimate the most that it can be.
+        bytes_uploaded: bytes that would be sent, after compression and with all metadata; None for an estimate.
+        requests: requests that the save would send; for an estimate those of the preview itself.
+        chunks_new: chunks that are not stored yet; None for an estimate.
+        exact: whether everything was read, cut, hashed and compressed as by a save.
+        rescue: why the work would become a rescue instead of the head, or None.
+    """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "omitted": Omitted, "skipped": Skipped}
+
+    files_total: int
+    files_new: int
+    files_changed: int
+    files_unchanged: int
+    files_removed: int
+    bytes_total: int
+    bytes_read: int
+    bytes_new: int
+    bytes_uploaded: int | None
+    requests: Requests
+    chunks_new: int | None
+    exact: bool
+    rescue: str | None
+    omitted: tuple[Omitted, ...]
+    skipped: tuple[Skipped, ...]
+    unstable: tuple[str, ...]
+    stale: tuple[str, ...]
+    warnings: tuple[str, ...]
     duration_s: float
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from nbws import _nbws
+from nbws.calls import Call, twin, verb
 from nbws.config import parse_size
 from nbws.errors import InvalidInput, Unsupported
-from nbws.progress import sink_for
-from nbws.reports import CheckReport, Rescue, RestoreReport, SaveReport, Usage
+from nbws.reports import CheckReport, Preview, Rescue, RestoreReport, SaveReport, Usage
 from nbws.snapshot import Snapshot, is_time, select
 
 if TYPE_CHECKING:
@@ -25,8 +25,20 @@ Path: TypeAlias = str | os.PathLike[str]
 _DELETE = {"auto": "auto", True: "yes", False: "no"}
 
 
+class OpenOptions(TypedDict, total=False):
+    """What `Workspace.open` takes beside the URL."""
+
+    create: bool
+    floor: int | None
+    numeric_ids: bool
+    state_dir: Path | None
+    store: Mapping[str, str] | None
+
+
 class Workspace:
     """One workspace repository in one prefix of a store.
+
+    Every verb has a twin for event loops with the suffix ``_async``: the same arguments and answer, awaited.
 
     Handles pickle: the other side opens the repository again. A process forked after nbws was used gets
     `InvalidState`; start workers with the spawn or forkserver method.
@@ -63,20 +75,38 @@ class Workspace:
             Unavailable, Denied: the store can't be reached, or refuses.
             Unsupported: the repository has another format version.
         """
+        options: OpenOptions = {
+            "create": create,
+            "floor": floor,
+            "numeric_ids": numeric_ids,
+            "state_dir": state_dir,
+            "store": store,
+        }
+        return cls._open(url, options).wait()
+
+    @classmethod
+    async def open_async(cls, url: str, **options: Unpack[OpenOptions]) -> Self:
+        """Awaits `open`: same arguments, answer and errors."""
+        return await cls._open(url, options).wait_async()
+
+    @classmethod
+    def _open(cls, url: str, options: OpenOptions) -> Call[Self]:
         if not isinstance(url, str):
             raise Unsupported(
                 f"a store is named by a URL in this version, not by {type(url).__name__}; "
                 "write file:///dir/prefix, s3://bucket/prefix or memory:///name",
                 operation="open store",
             )
-        options: dict[str, Any] = {
-            "create": create,
-            "floor": floor,
-            "numeric_ids": numeric_ids,
+        state_dir = options.get("state_dir")
+        plain: dict[str, Any] = {
+            "create": options.get("create", False),
+            "floor": options.get("floor"),
+            "numeric_ids": options.get("numeric_ids", False),
             "state_dir": None if state_dir is None else os.fspath(state_dir),
-            "store": dict(store or {}),
+            "store": dict(options.get("store") or {}),
         }
-        return cls(_nbws.Workspace.open(url, options), (url, {**options, "create": False}))
+        reopen = (url, {**plain, "create": False})
+        return Call(_nbws.Workspace.open(url, plain), lambda engine: cls(engine, reopen))
 
     @property
     def repository_id(self) -> str:
@@ -88,6 +118,7 @@ class Workspace:
         """Where the repository lies, without secrets."""
         return self._engine.describe()
 
+    @verb
     def save(
         self,
         directory: Path,
@@ -105,7 +136,7 @@ class Workspace:
         memory: int | str | None = None,
         threads: int | None = None,
         progress: ProgressTarget = None,
-    ) -> SaveReport:
+    ) -> Call[SaveReport]:
         """Saves a directory as the new workspace head.
 
         Atomic: readers see the previous head until the log record of this save is acknowledged, then the new one.
@@ -154,9 +185,61 @@ class Workspace:
             "memory_bytes": _size(memory),
             "limit_rate": _size(limit_rate),
         }
-        with sink_for(progress, "save") as sink:
-            return SaveReport.from_engine(self._engine.save(directory, options, sink))
+        return Call(self._engine.save(directory, options), SaveReport.from_engine, progress, "save")
 
+    save_async = twin(save)
+
+    @verb
+    def preview(
+        self,
+        directory: Path,
+        *,
+        exclude: Iterable[str] | None = None,
+        level: Literal["auto", "fast"] | int = "auto",
+        reread: bool = False,
+        take_over: bool = False,
+        cachedir_tag: bool = False,
+        hard_bytes: int | str | None = None,
+        estimate: bool = False,
+        memory: int | str | None = None,
+        threads: int | None = None,
+        progress: ProgressTarget = None,
+    ) -> Call[Preview]:
+        """Tells what a save would read and send; sends nothing and leaves no trace.
+
+        Args:
+            directory: the workspace.
+            exclude: as for `save`, like all that follows but ``estimate``.
+            level: the compression level.
+            reread: read every file, whatever its times say.
+            take_over: preview a save that takes over.
+            cachedir_tag: leave out directories that a ``CACHEDIR.TAG`` marks.
+            hard_bytes: the size of the workspace that must not be passed.
+            estimate: look at names, times and sizes only, in the time of a save without changes. Otherwise everything is
+                read, cut, hashed and compressed, and the answer is exact as long as the directory stays as it is.
+            memory: memory to use.
+            threads: threads to use.
+            progress: as for `save`.
+
+        Raises:
+            NotFound: the directory does not exist.
+            Conflict: a save or restore of this directory is running.
+        """
+        options = {
+            "exclude": _strings("exclude", exclude),
+            "cachedir_tag": cachedir_tag,
+            "hard_bytes": _size(hard_bytes),
+            "level": str(level),
+            "reread": reread,
+            "take_over": take_over,
+            "threads": threads,
+            "memory_bytes": _size(memory),
+        }
+        return Call(self._engine.preview(directory, options, estimate), Preview.from_engine, progress, "preview")
+
+    preview_async = twin(preview)
+
+    @verb
     def restore(
         self,
         directory: Path,
@@ -170,7 +253,7 @@ class Workspace:
         memory: int | str | None = None,
         threads: int | None = None,
         progress: ProgressTarget = None,
-    ) -> RestoreReport:
+    ) -> Call[RestoreReport]:
         """Makes a directory what a snapshot says, touching only what differs.
 
         Each file is replaced at once: it has its old or its new content, verified against its hashes. An interrupted
@@ -208,14 +291,19 @@ class Workspace:
             "threads": threads,
             "memory_bytes": _size(memory),
         }
-        with sink_for(progress, "restore") as sink:
-            return RestoreReport.from_engine(self._engine.restore(directory, options, sink))
+        return Call(self._engine.restore(directory, options), RestoreReport.from_engine, progress, "restore")
 
-    def snapshots(self) -> list[Snapshot]:
+    restore_async = twin(restore)
+
+    @verb
+    def snapshots(self) -> Call[list[Snapshot]]:
         """Lists the snapshots, oldest first."""
-        return [Snapshot.from_engine(values) for values in self._engine.snapshots()]
+        return Call(self._engine.snapshots(), _snapshots)
 
-    def snapshot(self, selector: str | datetime = "latest") -> Snapshot:
+    snapshots_async = twin(snapshots)
+
+    @verb
+    def snapshot(self, selector: str | datetime = "latest") -> Call[Snapshot]:
         """Returns the snapshot that an id, a unique prefix, ``"latest"``, ``"latest~2"`` or a time names.
 
         A time names the newest snapshot that is not younger.
@@ -224,25 +312,37 @@ class Workspace:
             NotFound: there is none.
             InvalidInput: the prefix is ambiguous.
         """
-        return select(self.snapshots(), selector)
+        return Call(self._engine.snapshots(), lambda listed: select(_snapshots(listed), selector))
 
-    def rescues(self) -> list[Rescue]:
+    snapshot_async = twin(snapshot)
+
+    @verb
+    def rescues(self) -> Call[list[Rescue]]:
         """Lists work that could not become the head and was kept, oldest first; restore one by its snapshot id."""
-        return [Rescue.from_engine(values) for values in self._engine.rescues()]
+        return Call(self._engine.rescues(), lambda listed: [Rescue.from_engine(values) for values in listed])
 
-    def dismiss(self, rescue: str | Rescue) -> None:
+    rescues_async = twin(rescues)
+
+    @verb
+    def dismiss(self, rescue: str | Rescue) -> Call[None]:
         """Gives a rescue up: a later prune may remove its bytes.
 
         Raises:
             NotFound: there is no such rescue.
         """
-        self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue)
+        return Call(self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue), lambda _: None)
 
-    def usage(self) -> Usage:
+    dismiss_async = twin(dismiss)
+
+    @verb
+    def usage(self) -> Call[Usage]:
         """Sums up what is stored; reads metadata only."""
-        return Usage.from_engine(self._engine.usage())
+        return Call(self._engine.usage(), Usage.from_engine)
 
-    def check(self, *, read_data: bool | float = False, progress: ProgressTarget = None) -> CheckReport:
+    usage_async = twin(usage)
+
+    @verb
+    def check(self, *, read_data: bool | float = False, progress: ProgressTarget = None) -> Call[CheckReport]:
         """Checks that everything the snapshots and rescues need is there and is what was written.
 
         Args:
@@ -252,8 +352,9 @@ class Workspace:
         fraction = float(read_data)
         if not 0.0 <= fraction <= 1.0:
             raise InvalidInput(f"read_data is True, False or a fraction from 0 to 1, not {read_data!r}")
-        with sink_for(progress, "check") as sink:
-            return CheckReport.from_engine(self._engine.check({"read_data": fraction}, sink))
+        return Call(self._engine.check({"read_data": fraction}), CheckReport.from_engine, progress, "check")
+
+    check_async = twin(check)
 
     def _selector(self, snapshot: str | datetime | Snapshot | Rescue) -> str:
         # The engine knows ids, prefixes and latest~n; a time is found here.
@@ -272,6 +373,10 @@ class Workspace:
 
 def _open_again(url: str, options: dict[str, Any]) -> Workspace:
     return Workspace.open(url, **options)
+
+
+def _snapshots(listed: list[dict[str, Any]]) -> list[Snapshot]:
+    return [Snapshot.from_engine(values) for values in listed]
 
 
 def _size(value: int | str | None) -> int | None:

@@ -22,6 +22,7 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "SaveReport": [reports.SaveReport],
     "RestoreReport": [reports.RestoreReport],
     "SnapshotInfo": [Snapshot, reports.Rescue],
+    "Preview": [reports.Preview],
     "PathUsage": [reports.PathUsage],
     "UsageReport": [reports.Usage],
     "Damage": [reports.Damage],

@@ -11,6 +11,7 @@ mod directories;
 mod local;
 mod log;
 pub mod options;
+mod preview;
 pub mod progress;
 mod random;
 pub mod report;

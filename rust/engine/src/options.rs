@@ -58,6 +58,15 @@ pub struct SaveOptions {
     pub limit_rate: Option<u64>,
 }
 
+/// What a preview looks at.
+#[derive(Clone, Debug, Default)]
+pub struct PreviewOptions {
+    /// The save that is previewed. Deadline, comment and rate have no effect.
+    pub save: SaveOptions,
+    /// Look at names, times and sizes only; nothing is read.
+    pub estimate: bool,
+}
+
 /// What a restore may remove (`docs/consistency.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delete {

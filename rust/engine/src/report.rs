@@ -103,6 +103,49 @@ pub struct SaveReport {
     pub duration_s: f64,
 }
 
+/// What a save would do.
+#[derive(Clone, Debug, Default)]
+pub struct Preview {
+    /// Files and symlinks of the tree.
+    pub files_total: u64,
+    /// Files that are not in the base.
+    pub files_new: u64,
+    /// Files that differ from the base.
+    pub files_changed: u64,
+    /// Files that would not be read.
+    pub files_unchanged: u64,
+    /// Files of the base that are gone.
+    pub files_removed: u64,
+    /// Logical bytes of the tree.
+    pub bytes_total: u64,
+    /// Bytes that would be read from files.
+    pub bytes_read: u64,
+    /// Plain bytes of chunks that are not stored yet; for an estimate the most that it can be.
+    pub bytes_new: u64,
+    /// Bytes that would be sent, after compression and with all metadata; none for an estimate.
+    pub bytes_uploaded: Option<u64>,
+    /// Requests that the save would send; for an estimate those of the preview.
+    pub requests: Requests,
+    /// Chunks that are not stored yet; none for an estimate.
+    pub chunks_new: Option<u64>,
+    /// Everything was read, cut, hashed and compressed as by a save.
+    pub exact: bool,
+    /// Why the work would become a rescue instead of the head.
+    pub rescue: Option<String>,
+    /// Paths that a quota would leave out.
+    pub omitted: Vec<Omitted>,
+    /// Paths that would not be stored.
+    pub skipped: Vec<Skipped>,
+    /// Files that kept changing while they were read.
+    pub unstable: Vec<Vec<u8>>,
+    /// Paths that can't be read now: their last version would be kept.
+    pub stale: Vec<Vec<u8>>,
+    /// Things a person should know.
+    pub warnings: Vec<String>,
+    /// Wall time in seconds.
+    pub duration_s: f64,
+}
+
 /// What a restore did.
 #[derive(Clone, Debug, Default)]
 pub struct RestoreReport {

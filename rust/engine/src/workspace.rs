@@ -3,10 +3,10 @@
 use crate::cancel::CancelToken;
 use crate::clock::Deadline;
 use crate::local::cache::{KnownTree, Session};
-use crate::options::{CheckOptions, OpenOptions, RestoreOptions, SaveOptions};
+use crate::options::{CheckOptions, OpenOptions, PreviewOptions, RestoreOptions, SaveOptions};
 use crate::progress::{Meter, ProgressSink};
-use crate::report::{CheckReport, RestoreReport, SaveReport, SnapshotInfo, UsageReport};
-use crate::store::{Counting, Created, RequestTotals, Retrying, Store};
+use crate::report::{CheckReport, Preview, RestoreReport, SaveReport, SnapshotInfo, UsageReport};
+use crate::store::{Counting, Created, Discarding, RequestTotals, Retrying, Store};
 use nbws_core::format::Format;
 use nbws_core::id::{FrameHash, RepositoryId, SnapshotId};
 use nbws_core::index::IndexPart;
@@ -34,7 +34,7 @@ pub(crate) struct Inner {
 }
 
 /// What this process knows, so that an open writer asks the store nothing twice.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Memory {
     pub(crate) targets: HashMap<PathBuf, Remembered>,
     pub(crate) frames: HashMap<FrameHash, Arc<Vec<u8>>>,
@@ -142,6 +142,24 @@ impl Workspace {
             cancel,
             meter: Arc::new(Meter::new(progress)),
         }
+    }
+
+    /// Tells what [`Workspace::save`] would do. Sends nothing and leaves no trace: neither store nor local state nor what this
+    /// handle knows is changed. The bytes to upload are exact as long as the directory stays as it is.
+    pub async fn preview(
+        &self,
+        directory: &Path,
+        options: PreviewOptions,
+        progress: Option<ProgressSink>,
+        cancel: CancelToken,
+    ) -> Result<Preview> {
+        let sandbox = Workspace(Arc::new(Inner {
+            store: Arc::new(Discarding::new(Arc::clone(&self.0.store))),
+            format: self.0.format.clone(),
+            options: self.0.options.clone(),
+            memory: Mutex::new(self.0.memory().clone()),
+        }));
+        crate::preview::preview(sandbox.access(progress, cancel), directory, options).await
     }
 
     /// Saves `directory` as the new workspace head.

@@ -2,8 +2,8 @@
 //!
 //! Importing it has no side effect: the runtime is made by the first verb.
 
-mod blocking;
 mod errors;
+mod job;
 mod options;
 mod reports;
 mod workspace;
@@ -16,6 +16,8 @@ mod _nbws {
 
     #[pymodule_export]
     use crate::errors::error_kinds;
+    #[pymodule_export]
+    use crate::job::Job;
     #[pymodule_export]
     use crate::reports::report_fields;
     #[pymodule_export]

@@ -3,8 +3,8 @@
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
 use nbws_engine::report::{
-    CheckReport, Damage, OmitReason, Omitted, PathUsage, Requests, RestoreReport, SaveReport,
-    Skipped, SnapshotInfo, UsageReport,
+    CheckReport, Damage, OmitReason, Omitted, PathUsage, Preview, Requests, RestoreReport,
+    SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
@@ -26,7 +26,7 @@ macro_rules! plain_by_conversion {
     )*};
 }
 
-plain_by_conversion!(bool, u64, f64, String, Option<String>, Option<u64>);
+plain_by_conversion!((), bool, u64, f64, String, Option<String>, Option<u64>);
 
 /// A path: bytes in the engine, `os.fsdecode` text in Python.
 impl Plain for Vec<u8> {
@@ -117,6 +117,10 @@ reports! {
     }
     SnapshotInfo {
         snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, reason, pinned_until_ms,
+    }
+    Preview {
+        files_total, files_new, files_changed, files_unchanged, files_removed, bytes_total, bytes_read, bytes_new,
+        bytes_uploaded, requests, chunks_new, exact, rescue, omitted, skipped, unstable, stale, warnings, duration_s,
     }
     PathUsage { path, logical_bytes, files }
     UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files, snapshot_bytes, by_path }

@@ -1,45 +1,31 @@
-//! `Workspace`: one function per engine verb.
+//! `Workspace`: one function per engine verb; each starts it and returns its `Job`.
 
-use crate::blocking::{Interrupt, Job};
-use crate::errors::to_python;
+use crate::job::{Interrupt, Job};
 use crate::options;
 use crate::reports::Plain;
-use nbws_engine::Error;
+use nbws_engine::options::PreviewOptions;
 use pyo3::types::PyDict;
-use pyo3::{Bound, PyAny, PyResult, Python, pyclass, pymethods};
+use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyclass, pymethods};
 use std::path::PathBuf;
 
 /// An open workspace repository.
 #[pyclass(frozen, module = "nbws._nbws")]
 pub(crate) struct Workspace(nbws_engine::Workspace);
 
-/// Waits for a job that may have failed to start.
-fn wait<T: Send + 'static>(
-    py: Python<'_>,
-    job: Result<Job<T>, Error>,
-    progress: Option<&Bound<'_, PyAny>>,
-) -> PyResult<T> {
-    job.map_err(|error| to_python(py, &error))?
-        .wait(py, progress)
-}
-
-fn wait_plain<'py, T: Plain + Send + 'static>(
-    py: Python<'py>,
-    job: Result<Job<T>, Error>,
-    progress: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    wait(py, job, progress)?.plain(py)
+impl Plain for nbws_engine::Workspace {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Workspace(self.clone()).into_bound_py_any(py)
+    }
 }
 
 #[pymethods]
 impl Workspace {
     #[staticmethod]
-    fn open(py: Python<'_>, url: String, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn open(py: Python<'_>, url: String, options: &Bound<'_, PyDict>) -> PyResult<Job> {
         let options = options::open(options)?;
-        let job = Job::start(Interrupt::Drop, async move {
+        Job::start(py, Interrupt::Drop, async move {
             nbws_engine::Workspace::open(&url, options).await
-        });
-        wait(py, job, None).map(Workspace)
+        })
     }
 
     #[getter]
@@ -51,73 +37,81 @@ impl Workspace {
         self.0.describe()
     }
 
-    #[pyo3(signature = (directory, options, progress=None))]
-    fn save<'py>(
+    fn save(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         directory: PathBuf,
-        options: &Bound<'py, PyDict>,
-        progress: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Job> {
         let (workspace, options) = (self.0.clone(), options::save(options)?);
-        let job = Job::start_cancellable(|sink, cancel| async move {
+        Job::start_cancellable(py, |sink, cancel| async move {
             workspace.save(&directory, options, sink, cancel).await
-        });
-        wait_plain(py, job, progress)
+        })
     }
 
-    #[pyo3(signature = (directory, options, progress=None))]
-    fn restore<'py>(
+    fn preview(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         directory: PathBuf,
-        options: &Bound<'py, PyDict>,
-        progress: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (workspace, options) = (self.0.clone(), options::restore(options)?);
-        let job = Job::start_cancellable(|sink, cancel| async move {
-            workspace.restore(&directory, options, sink, cancel).await
-        });
-        wait_plain(py, job, progress)
+        options: &Bound<'_, PyDict>,
+        estimate: bool,
+    ) -> PyResult<Job> {
+        let (workspace, options) = (self.0.clone(), options::save(options)?);
+        Job::start_cancellable(py, move |sink, cancel| async move {
+            let options = PreviewOptions {
+                save: options,
+                estimate,
+            };
+            workspace.preview(&directory, options, sink, cancel).await
+        })
     }
 
-    fn snapshots<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let workspace = self.0.clone();
-        let job = Job::start(Interrupt::Drop, async move { workspace.snapshots().await });
-        wait_plain(py, job, None)
-    }
-
-    fn rescues<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let workspace = self.0.clone();
-        let job = Job::start(Interrupt::Drop, async move { workspace.rescues().await });
-        wait_plain(py, job, None)
-    }
-
-    fn dismiss(&self, py: Python<'_>, rescue: String) -> PyResult<()> {
-        let workspace = self.0.clone();
-        let job = Job::start(Interrupt::Finish, async move {
-            workspace.dismiss(&rescue).await
-        });
-        wait(py, job, None)
-    }
-
-    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let workspace = self.0.clone();
-        let job = Job::start(Interrupt::Drop, async move { workspace.usage().await });
-        wait_plain(py, job, None)
-    }
-
-    #[pyo3(signature = (options, progress=None))]
-    fn check<'py>(
+    fn restore(
         &self,
-        py: Python<'py>,
-        options: &Bound<'py, PyDict>,
-        progress: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+        py: Python<'_>,
+        directory: PathBuf,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Job> {
+        let (workspace, options) = (self.0.clone(), options::restore(options)?);
+        Job::start_cancellable(py, |sink, cancel| async move {
+            workspace.restore(&directory, options, sink, cancel).await
+        })
+    }
+
+    fn snapshots(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.snapshots().await },
+        )
+    }
+
+    fn rescues(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.rescues().await },
+        )
+    }
+
+    fn dismiss(&self, py: Python<'_>, rescue: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.dismiss(&rescue).await
+        })
+    }
+
+    fn usage(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move { workspace.usage().await })
+    }
+
+    fn check(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Job> {
         let (workspace, options) = (self.0.clone(), options::check(options)?);
-        let job = Job::start_cancellable(|sink, cancel| async move {
+        Job::start_cancellable(py, |sink, cancel| async move {
             workspace.check(options, sink, cancel).await
-        });
-        wait_plain(py, job, progress)
+        })
     }
 }

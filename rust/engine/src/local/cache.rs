@@ -81,6 +81,7 @@ pub(crate) struct KnownTree {
 #[derive(Clone, Debug)]
 pub(crate) struct StateFolder {
     path: PathBuf,
+    is_frozen: bool,
 }
 
 impl StateFolder {
@@ -91,7 +92,13 @@ impl StateFolder {
             path: state_root
                 .join(repository.to_hex())
                 .join(to_hex(&name.as_bytes()[..16])),
+            is_frozen: false,
         }
+    }
+
+    /// From now on only reads; what is written is dropped.
+    pub(crate) fn freeze(&mut self) {
+        self.is_frozen = true;
     }
 
     fn make(&self, sub: &str) -> Result<PathBuf> {
@@ -116,6 +123,9 @@ impl StateFolder {
         durable: bool,
         content: impl Fn(&mut File) -> std::io::Result<()>,
     ) -> Result<()> {
+        if self.is_frozen {
+            return Ok(());
+        }
         let folder = self.make(sub)?;
         let (path, temporary) = (folder.join(name), folder.join(format!("{name}.tmp")));
         let attempt = || -> std::io::Result<()> {
@@ -186,8 +196,10 @@ impl StateFolder {
         let name = hash.to_hex();
         let bytes = self.read("index", &name).ok().flatten()?;
         if FrameHash::of(&bytes) != hash {
-            // Makes room for a good copy.
-            let _ = fs::remove_file(self.path.join("index").join(name));
+            if !self.is_frozen {
+                // Makes room for a good copy.
+                let _ = fs::remove_file(self.path.join("index").join(name));
+            }
             return None;
         }
         Some(bytes)
@@ -207,6 +219,9 @@ impl StateFolder {
 
     /// Removes index parts that are not in `live`.
     pub(crate) fn retain_index_parts(&self, live: &[FrameHash]) {
+        if self.is_frozen {
+            return;
+        }
         let Ok(folder) = fs::read_dir(self.path.join("index")) else {
             return;
         };
@@ -257,7 +272,9 @@ impl StateFolder {
 
     /// Forgets the uploaded packs: they are committed, or no longer to be trusted.
     pub(crate) fn clear_uploaded(&self) {
-        let _ = fs::remove_dir_all(self.path.join("uploaded"));
+        if !self.is_frozen {
+            let _ = fs::remove_dir_all(self.path.join("uploaded"));
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) async fn save(
     Ok(report)
 }
 
-fn check_options(access: &Access, options: &SaveOptions) -> Result<()> {
+pub(crate) fn check_options(access: &Access, options: &SaveOptions) -> Result<()> {
     access.inner.format.check_writable()?;
     if let Level::Fixed(level) = options.level
         && !(1..=19).contains(&level)
@@ -288,6 +288,18 @@ async fn scan_and_plan(
         Ok((target, planned))
     })
     .await
+}
+
+/// Steps 1 to 4 alone, for an estimate.
+pub(crate) async fn plan_for_preview(
+    access: &Arc<Access>,
+    target: Target,
+    head: Option<LogHead>,
+    options: &SaveOptions,
+) -> Result<Planned> {
+    let start = prepare(access, &target, head, options.take_over).await?;
+    let (_, planned) = scan_and_plan(access, target, &start, options).await?;
+    Ok(planned)
 }
 
 /// Writes local state after the acknowledgement, and turns an unwished rescue into the error that names it.

@@ -4,6 +4,7 @@
 //! have a single winner goes through it, and it is never repeated blindly.
 
 mod counting;
+mod discarding;
 mod failure;
 mod file;
 mod listing;
@@ -15,6 +16,7 @@ mod s3;
 pub mod testkit;
 
 pub use counting::{Counting, RequestTotals};
+pub use discarding::Discarding;
 pub use open::{StoreOptions, open};
 pub use retry::Retrying;
 pub(crate) use retry::{Backoff, pause, within};

@@ -1,0 +1,118 @@
+"""How a verb is called: waited for, or awaited. Both consume the same running job of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from nbws.progress import sink_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from nbws import _nbws
+    from nbws.progress import EngineSink, ProgressTarget
+
+__all__ = ["Call", "twin", "verb"]
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+class Call(Generic[Result]):
+    """A verb that was started, and how its answer is read."""
+
+    def __init__(
+        self,
+        job: _nbws.Job,
+        read: Callable[[Any], Result],
+        progress: ProgressTarget = None,
+        label: str = "",
+    ) -> None:
+        self._job = job
+        self._read = read
+        self._progress = progress
+        self._label = label
+
+    def wait(self) -> Result:
+        """Waits for the end; Ctrl-C and a raising progress callback interrupt the verb and wait for its own end."""
+        with sink_for(self._progress, self._label) as sink:
+            return self._read(self._job.wait(sink))
+
+    async def wait_async(self) -> Result:
+        """Awaits the end without blocking the event loop; a cancelled task interrupts the verb and awaits its own end."""
+        with sink_for(self._progress, self._label) as sink:
+            return self._read(await _end_of(self._job, sink))
+
+
+async def _end_of(job: _nbws.Job, sink: EngineSink | None) -> Any:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    raised: list[BaseException] = []
+
+    def look() -> None:
+        news, is_ended = job.poll()
+        if news is not None and sink is not None and not raised and not ended.done():
+            try:
+                sink(*news)
+            except BaseException as error:  # noqa: BLE001  raised to the caller once the verb has ended
+                raised.append(error)
+                job.interrupt()
+        if is_ended and not ended.done():
+            ended.set_result(None)
+
+    def listen() -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(look)
+
+    job.subscribe(listen)
+    cancelled: asyncio.CancelledError | None = None
+    while not ended.done():
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError as error:
+            # What is being written comes to its own end first; a second cancellation changes nothing.
+            cancelled = cancelled or error
+            job.interrupt()
+    if cancelled is not None:
+        raise cancelled
+    if raised:
+        raise raised[0]
+    return job.result()
+
+
+def verb(start: Callable[Arguments, Call[Result]]) -> Callable[Arguments, Result]:
+    """Turns a function that starts a verb into one that returns its answer; the call itself stays at `twin`'s hand."""
+
+    @functools.wraps(start)
+    def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        return start(*arguments, **options).wait()
+
+    _answers(run, start)
+    return run
+
+
+def twin(run: Callable[Arguments, Result]) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
+    """Returns the asynchronous twin of a verb: the same arguments and answer, awaited."""
+    start: Callable[..., Call[Result]] = run.__wrapped__  # type: ignore[attr-defined]
+
+    @functools.wraps(start)
+    async def run_async(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        return await start(*arguments, **options).wait_async()
+
+    name = f"{start.__name__}_async"
+    run_async.__name__ = name
+    run_async.__qualname__ = f"{start.__qualname__}_async"
+    run_async.__doc__ = f"Awaits `{start.__name__}`: same arguments, answer and errors; a cancelled task interrupts it and awaits its end."
+    _answers(run_async, start)
+    return run_async
+
+
+def _answers(function: Callable[..., Any], start: Callable[..., Any]) -> None:
+    """Makes help() show what a caller gets, not the call in between."""
+    signature = inspect.signature(start)
+    answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
+    function.__signature__ = signature.replace(return_annotation=answer)  # type: ignore[attr-defined]

@@ -1,0 +1,108 @@
+//! Preview: what a save would do. The save itself runs, on a store that drops writes and on local state that is only read.
+
+use crate::base;
+use crate::clock::Stopwatch;
+use crate::log::LogHead;
+use crate::options::PreviewOptions;
+use crate::report::{Preview, SaveReport, Skipped};
+use crate::save::{Intent, check_options, lock, plan_for_preview, run};
+use crate::session::Target;
+use crate::workspace::Access;
+use nbws_core::Result;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Previews a save of `directory`. `access` must be a sandbox: nothing that it writes may last.
+pub(crate) async fn preview(
+    access: Access,
+    directory: &Path,
+    mut options: PreviewOptions,
+) -> Result<Preview> {
+    check_options(&access, &options.save)?;
+    options.save.comment = None;
+    options.save.deadline = None;
+    options.save.limit_rate = None;
+    let watch = Stopwatch::start();
+    let access = Arc::new(access);
+    let mut target = lock(&access, directory).await?;
+    if let Some(folder) = &mut target.folder {
+        folder.freeze();
+    }
+    let head = base::newest_for_save(&access, &mut target).await?;
+    let record = head.as_ref().map(|head| &head.record);
+    let rescue = target.unproven(record, options.save.take_over);
+    let mut preview = if options.estimate {
+        estimate(&access, target, head, &options).await?
+    } else {
+        let intent = rescue.clone().map_or(Intent::Head, Intent::Rescue);
+        let (_, report) = run(&access, target, options.save, intent).await?;
+        exact(report)
+    };
+    preview.rescue = rescue;
+    preview.requests = access.totals().into();
+    preview.duration_s = watch.elapsed().as_secs_f64();
+    access.meter.end();
+    Ok(preview)
+}
+
+fn exact(report: SaveReport) -> Preview {
+    Preview {
+        files_total: report.files_total,
+        files_new: report.files_new,
+        files_changed: report.files_changed,
+        files_unchanged: report.files_unchanged,
+        files_removed: report.files_removed,
+        bytes_total: report.bytes_total,
+        bytes_read: report.bytes_read,
+        bytes_new: report.bytes_new,
+        bytes_uploaded: Some(report.bytes_uploaded),
+        chunks_new: Some(report.chunks_new),
+        exact: true,
+        omitted: report.omitted,
+        skipped: report.skipped,
+        unstable: report.unstable,
+        stale: report.stale,
+        warnings: report.warnings,
+        ..Preview::default()
+    }
+}
+
+/// From names, times and sizes alone.
+async fn estimate(
+    access: &Arc<Access>,
+    target: Target,
+    head: Option<LogHead>,
+    options: &PreviewOptions,
+) -> Result<Preview> {
+    let planned = plan_for_preview(access, target, head, &options.save).await?;
+    let to_read = planned.work.iter().map(|i| {
+        let stat = planned.scanned.stat(*i as usize);
+        // A hole costs nothing.
+        stat.size.min(stat.blocks.saturating_mul(512))
+    });
+    let bytes_read = to_read.sum();
+    let scanned = planned.scanned.skipped.iter();
+    Ok(Preview {
+        files_total: planned.files_new + planned.files_changed + planned.files_unchanged,
+        files_new: planned.files_new,
+        files_changed: planned.files_changed,
+        files_unchanged: planned.files_unchanged,
+        files_removed: planned.files_removed,
+        bytes_total: planned.kept_bytes + bytes_read,
+        bytes_read,
+        bytes_new: bytes_read,
+        skipped: scanned
+            .map(|s| Skipped {
+                path: s.path.clone(),
+                reason: s.reason.text().into_owned(),
+            })
+            .collect(),
+        warnings: planned
+            .scanned
+            .problems
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        ..Preview::default()
+    })
+}

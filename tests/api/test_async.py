@@ -1,0 +1,123 @@
+"""The asynchronous twins: the same answers, a loop that keeps turning, and cancellation on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import nbws
+import pytest
+from nbws import errors
+from nbws.testing.trees import compare_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, 60))
+
+
+def test_every_verb_has_a_twin_with_the_same_arguments() -> None:
+    verbs = {
+        name: function
+        for name, function in inspect.getmembers(nbws.Workspace, inspect.isfunction)
+        if not name.startswith("_") and not name.endswith("_async")
+    }
+    assert {"save", "preview", "restore", "snapshots", "snapshot", "rescues", "dismiss", "usage", "check"} <= set(verbs)
+    for name, function in verbs.items():
+        other = getattr(nbws.Workspace, f"{name}_async")
+        assert inspect.iscoroutinefunction(other)
+        assert inspect.signature(other) == inspect.signature(function)
+        assert "Call" not in str(inspect.signature(function))
+        assert other.__name__ == f"{name}_async"
+
+
+def test_twins_answer_like_the_verbs(url: str, tree: Path, tmp_path: Path) -> None:
+    async def work() -> None:
+        workspace = await nbws.Workspace.open_async(url, create=True)
+        seen: list[nbws.Progress] = []
+        saved = await workspace.save_async(tree, comment="first", progress=seen.append)
+        assert saved.complete
+        assert seen
+        assert [s.snapshot for s in await workspace.snapshots_async()] == [saved.snapshot]
+        assert (await workspace.snapshot_async()).comment == "first"
+        restored = await workspace.restore_async(tmp_path / "restored")
+        assert restored.tree_root == (await workspace.snapshot_async("latest")).tree_root
+        assert (await workspace.usage_async()).snapshots == 1
+        assert (await workspace.check_async(read_data=True)).ok
+        assert await workspace.rescues_async() == []
+        with pytest.raises(errors.NotFound):
+            await workspace.dismiss_async("0" * 32)
+
+    run(work())
+    assert compare_trees(tree, tmp_path / "restored") == []
+
+
+def test_the_loop_keeps_turning_and_does_no_work_itself(tmp_path: Path) -> None:
+    for number in range(20):
+        place = tmp_path / f"w{number}"
+        place.mkdir()
+        for file in range(30):
+            (place / f"f{file}").write_bytes(bytes([number]) * 20_000)
+    told: set[int] = set()
+    ticks = 0
+
+    async def one(number: int) -> nbws.SaveReport:
+        workspace = await nbws.Workspace.open_async(f"file://{tmp_path}/objects-{number}", create=True)
+        return await workspace.save_async(tmp_path / f"w{number}", progress=lambda _: told.add(threading.get_ident()))
+
+    async def work() -> list[nbws.SaveReport]:
+        nonlocal ticks
+        saves = asyncio.gather(*(one(number) for number in range(20)))
+        while not saves.done():
+            await asyncio.sleep(0.002)
+            ticks += 1
+        return await saves
+
+    reports = run(work())
+    assert [report.files_total for report in reports] == [30] * 20
+    assert ticks > 5
+    # Callbacks run on the loop's own thread, as everything else of the caller.
+    assert told == {threading.get_ident()}
+
+
+def test_a_cancelled_task_ends_the_save_and_loses_nothing(file_url: str, tmp_path: Path) -> None:
+    place = tmp_path / "workspace"
+    place.mkdir()
+    for number in range(40):
+        (place / f"f{number}").write_bytes(number.to_bytes(2) * 300_000)
+    workspace = nbws.Workspace.open(file_url, create=True)
+
+    async def work() -> None:
+        task = asyncio.create_task(workspace.save_async(place, limit_rate=10_000))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        begun = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - begun < 20
+
+    run(work())
+    assert workspace.snapshots() == []
+    assert workspace.save(place).complete
+
+
+def test_a_raising_callback_cancels(url: str, tree: Path) -> None:
+    workspace = nbws.Workspace.open(url, create=True)
+
+    def fail(_: nbws.Progress) -> None:
+        raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        run(workspace.save_async(tree, progress=fail))
+    assert workspace.save(tree).complete
+
+
+def test_errors_come_out_of_the_await(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFound):
+        run(nbws.Workspace.open_async(f"file://{tmp_path}/nothing"))
