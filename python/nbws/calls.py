@@ -6,20 +6,38 @@ import asyncio
 import functools
 import inspect
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 from nbws.progress import sink_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from nbws import _nbws
     from nbws.progress import EngineSink, ProgressTarget
 
-__all__ = ["Call", "twin", "verb"]
+__all__ = ["Call", "Job", "twin", "verb"]
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
+
+
+class Job(Protocol):
+    """A running verb of the engine, as far as calls need it; `nbws._nbws` has the details."""
+
+    def wait(self, progress: EngineSink | None = None) -> Any:
+        """Waits for the answer."""
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Has the listener called on another thread when there is news."""
+
+    def poll(self) -> tuple[tuple[str, int, int, int, int] | None, bool]:
+        """Returns new progress, and whether the verb has ended."""
+
+    def result(self) -> Any:
+        """Returns the answer or raises the error, after the end."""
+
+    def interrupt(self) -> None:
+        """Makes the verb end soon."""
 
 
 class Call(Generic[Result]):
@@ -27,7 +45,7 @@ class Call(Generic[Result]):
 
     def __init__(
         self,
-        job: _nbws.Job,
+        job: Job,
         read: Callable[[Any], Result],
         progress: ProgressTarget = None,
         label: str = "",
@@ -48,7 +66,7 @@ class Call(Generic[Result]):
             return self._read(await _end_of(self._job, sink))
 
 
-async def _end_of(job: _nbws.Job, sink: EngineSink | None) -> Any:
+async def _end_of(job: Job, sink: EngineSink | None) -> Any:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     raised: list[BaseException] = []

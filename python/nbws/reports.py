@@ -106,10 +106,9 @@ def _cell(name: str, value: Any) -> str:
         return f"{len(value)}<br>{shown}" + (f"<br>and {more} more" if more > 0 else "") if value else "none"
     if isinstance(value, Report):
         return html.escape(", ".join(f"{key}={item}" for key, item in value.to_dict().items()))
-    if name.endswith("bytes") or name.startswith("bytes_"):
-        return f"{value:,} ({format_size(value)})"
     if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
+        is_size = name.endswith("bytes") or name.startswith("bytes_")
+        return f"{value:,} ({format_size(value)})" if is_size else f"{value:,}"
     if name.endswith("_s"):
         return f"{value:.3f} s"
     return html.escape(str(_plain(value)).encode(errors="backslashreplace").decode())

@@ -80,6 +80,8 @@ def test_an_estimate_reads_no_file(file_url: str, tree: Path) -> None:
     assert (estimate.bytes_uploaded, estimate.chunks_new) == (None, None)
     exact = workspace.preview(tree)
     assert (estimate.files_total, estimate.files_new) == (exact.files_total, exact.files_new)
+    assert estimate.bytes_total == exact.bytes_total
+    assert estimate.bytes_read <= exact.bytes_total
     assert estimate.bytes_new >= exact.bytes_new
     assert "none" in estimate._repr_html_()
     workspace.save(tree)

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from nbws.cli import browse, check, demo, restore, save
+from nbws.cli import browse, check, demo, preview, restore, save
 from nbws.cli.output import printable
 from nbws.errors import Internal, NbwsError
 
@@ -75,6 +75,7 @@ def cli(context: click.Context) -> None:
 for _command in (
     save.save,
     restore.restore,
+    preview.preview,
     browse.snapshots,
     browse.rescues,
     check.check,

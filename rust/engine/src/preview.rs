@@ -2,6 +2,7 @@
 
 use crate::base;
 use crate::clock::Stopwatch;
+use crate::local::FileKind;
 use crate::log::LogHead;
 use crate::options::PreviewOptions;
 use crate::report::{Preview, SaveReport, Skipped};
@@ -75,12 +76,18 @@ async fn estimate(
     options: &PreviewOptions,
 ) -> Result<Preview> {
     let planned = plan_for_preview(access, target, head, &options.save).await?;
-    let to_read = planned.work.iter().map(|i| {
-        let stat = planned.scanned.stat(*i as usize);
-        // A hole costs nothing.
-        stat.size.min(stat.blocks.saturating_mul(512))
-    });
-    let bytes_read = to_read.sum();
+    let work = planned
+        .work
+        .iter()
+        .map(|i| planned.scanned.stat(*i as usize));
+    let (mut bytes_read, mut bytes_new) = (0, 0);
+    for stat in work {
+        // Holes are not read.
+        bytes_read += stat.size.min(stat.blocks.saturating_mul(512));
+        bytes_new += stat.size;
+    }
+    let stats = (0..planned.scanned.len()).map(|i| planned.scanned.stat(i));
+    let files = stats.filter(|stat| stat.kind == FileKind::File);
     let scanned = planned.scanned.skipped.iter();
     Ok(Preview {
         files_total: planned.files_new + planned.files_changed + planned.files_unchanged,
@@ -88,9 +95,9 @@ async fn estimate(
         files_changed: planned.files_changed,
         files_unchanged: planned.files_unchanged,
         files_removed: planned.files_removed,
-        bytes_total: planned.kept_bytes + bytes_read,
+        bytes_total: files.map(|stat| stat.size).sum(),
         bytes_read,
-        bytes_new: bytes_read,
+        bytes_new,
         skipped: scanned
             .map(|s| Skipped {
                 path: s.path.clone(),

@@ -250,7 +250,7 @@ impl Job {
     }
 
     /// The newest progress that was not asked for yet, and whether the verb has ended.
-    fn poll(&self) -> (Option<(&'static str, u64, u64, u64, u64)>, bool) {
+    fn poll(&self) -> (Option<Values>, bool) {
         let mut news = self.shared.news();
         news.is_told = false;
         (news.progress.take().map(values), news.is_ended)
@@ -277,7 +277,10 @@ impl Job {
     }
 }
 
-fn values(progress: Progress) -> (&'static str, u64, u64, u64, u64) {
+/// Phase, files done and total, bytes done and total.
+type Values = (&'static str, u64, u64, u64, u64);
+
+fn values(progress: Progress) -> Values {
     let Progress {
         phase,
         files_done,
