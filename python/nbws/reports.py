@@ -248,7 +248,7 @@ class SavedState(Report):
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # mypy counts inherited slots twice
 class Rescue(SavedState):
     """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Snapshot", "is_time", "select"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # mypy counts inherited slots twice
 class Snapshot(SavedState):
     """The immutable state of the whole tree at one save.
 
