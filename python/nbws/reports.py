@@ -257,7 +257,7 @@ class Rescue(SavedState):
     @classmethod
     def from_engine(cls, values: dict[str, Any]) -> Self:
         """Builds the rescue from the dict that the engine returned; pins belong to snapshots."""
-        return super(Rescue, cls).from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
+        return super().from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
 
 
 @dataclass(frozen=True, slots=True)
