@@ -287,7 +287,7 @@ class SavedState(Report):
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # mypy counts inherited slots twice
 class Rescue(SavedState):
     """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
 
@@ -296,7 +296,7 @@ class Rescue(SavedState):
     @classmethod
     def from_engine(cls, values: dict[str, Any]) -> Self:
         """Builds the rescue from the dict that the engine returned; pins belong to snapshots."""
-        return super(Rescue, cls).from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
+        return super().from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Snapshot", "is_time", "select"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # mypy counts inherited slots twice
 class Snapshot(SavedState):
     """The immutable state of the whole tree at one save.
 
@@ -41,7 +41,7 @@ class Snapshot(SavedState):
         """Builds the snapshot from the dict that the engine returned; the reason belongs to rescues."""
         until = time_from_ms(values["pinned_until_ms"])
         kept = {key: value for key, value in values.items() if key not in {"reason", "pinned_until_ms"}}
-        return super(Snapshot, cls).from_engine(
+        return super().from_engine(
             {**kept, "pinned": until is not None and until > datetime.now(UTC), "eviction_date": until}
         )
 
