@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nbws.progress import EngineSink, ProgressTarget
 
-__all__ = ["Call", "Job", "twin", "verb"]
+__all__ = ["Call", "Hold", "Job", "twin", "verb"]
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -40,30 +40,55 @@ class Job(Protocol):
         """Makes the verb end soon."""
 
 
+class Hold(Protocol):
+    """The right to write, where somebody outside of the store gives it; `nbws.exclusive` has the details."""
+
+    def acquire(self) -> object:
+        """Takes it; may wait."""
+
+    def release(self) -> object:
+        """Gives it back."""
+
+
 class Call(Generic[Result]):
-    """A verb that was started, and how its answer is read."""
+    """A verb: how it starts, how its answer is read, and what is held meanwhile."""
 
     def __init__(
         self,
-        job: Job,
+        start: Callable[[], Job],
         read: Callable[[Any], Result],
+        *,
         progress: ProgressTarget = None,
         label: str = "",
+        hold: Hold | None = None,
     ) -> None:
-        self._job = job
+        self._start = start
         self._read = read
         self._progress = progress
         self._label = label
+        self._hold = hold
 
     def wait(self) -> Result:
         """Waits for the end; Ctrl-C and a raising progress callback interrupt the verb and wait for its own end."""
-        with sink_for(self._progress, self._label) as sink:
-            return self._read(self._job.wait(sink))
+        if self._hold is not None:
+            self._hold.acquire()
+        try:
+            with sink_for(self._progress, self._label) as sink:
+                return self._read(self._start().wait(sink))
+        finally:
+            if self._hold is not None:
+                self._hold.release()
 
     async def wait_async(self) -> Result:
         """Awaits the end without blocking the event loop; a cancelled task interrupts the verb and awaits its own end."""
-        with sink_for(self._progress, self._label) as sink:
-            return self._read(await _end_of(self._job, sink))
+        if self._hold is not None:
+            await asyncio.to_thread(self._hold.acquire)
+        try:
+            with sink_for(self._progress, self._label) as sink:
+                return self._read(await _end_of(self._start(), sink))
+        finally:
+            if self._hold is not None:
+                self._hold.release()
 
 
 async def _end_of(job: Job, sink: EngineSink | None) -> Any:

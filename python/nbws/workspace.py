@@ -106,7 +106,7 @@ class Workspace:
             "store": dict(options.get("store") or {}),
         }
         reopen = (url, {**plain, "create": False})
-        return Call(_nbws.Workspace.open(url, plain), lambda engine: cls(engine, reopen))
+        return Call(lambda: _nbws.Workspace.open(url, plain), lambda engine: cls(engine, reopen))
 
     @property
     def repository_id(self) -> str:
@@ -185,7 +185,9 @@ class Workspace:
             "memory_bytes": _size(memory),
             "limit_rate": _size(limit_rate),
         }
-        return Call(self._engine.save(directory, options), SaveReport.from_engine, progress, "save")
+        return Call(
+            lambda: self._engine.save(directory, options), SaveReport.from_engine, progress=progress, label="save"
+        )
 
     save_async = twin(save)
 
@@ -235,7 +237,12 @@ class Workspace:
             "threads": threads,
             "memory_bytes": _size(memory),
         }
-        return Call(self._engine.preview(directory, options, estimate), Preview.from_engine, progress, "preview")
+        return Call(
+            lambda: self._engine.preview(directory, options, estimate),
+            Preview.from_engine,
+            progress=progress,
+            label="preview",
+        )
 
     preview_async = twin(preview)
 
@@ -291,14 +298,19 @@ class Workspace:
             "threads": threads,
             "memory_bytes": _size(memory),
         }
-        return Call(self._engine.restore(directory, options), RestoreReport.from_engine, progress, "restore")
+        return Call(
+            lambda: self._engine.restore(directory, options),
+            RestoreReport.from_engine,
+            progress=progress,
+            label="restore",
+        )
 
     restore_async = twin(restore)
 
     @verb
     def snapshots(self) -> Call[list[Snapshot]]:
         """Lists the snapshots, oldest first."""
-        return Call(self._engine.snapshots(), _snapshots)
+        return Call(lambda: self._engine.snapshots(), _snapshots)
 
     snapshots_async = twin(snapshots)
 
@@ -312,14 +324,14 @@ class Workspace:
             NotFound: there is none.
             InvalidInput: the prefix is ambiguous.
         """
-        return Call(self._engine.snapshots(), lambda listed: select(_snapshots(listed), selector))
+        return Call(lambda: self._engine.snapshots(), lambda listed: select(_snapshots(listed), selector))
 
     snapshot_async = twin(snapshot)
 
     @verb
     def rescues(self) -> Call[list[Rescue]]:
         """Lists work that could not become the head and was kept, oldest first; restore one by its snapshot id."""
-        return Call(self._engine.rescues(), lambda listed: [Rescue.from_engine(values) for values in listed])
+        return Call(lambda: self._engine.rescues(), lambda listed: [Rescue.from_engine(values) for values in listed])
 
     rescues_async = twin(rescues)
 
@@ -330,14 +342,16 @@ class Workspace:
         Raises:
             NotFound: there is no such rescue.
         """
-        return Call(self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue), lambda _: None)
+        return Call(
+            lambda: self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue), lambda _: None
+        )
 
     dismiss_async = twin(dismiss)
 
     @verb
     def usage(self) -> Call[Usage]:
         """Sums up what is stored; reads metadata only."""
-        return Call(self._engine.usage(), Usage.from_engine)
+        return Call(lambda: self._engine.usage(), Usage.from_engine)
 
     usage_async = twin(usage)
 
@@ -352,7 +366,12 @@ class Workspace:
         fraction = float(read_data)
         if not 0.0 <= fraction <= 1.0:
             raise InvalidInput(f"read_data is True, False or a fraction from 0 to 1, not {read_data!r}")
-        return Call(self._engine.check({"read_data": fraction}), CheckReport.from_engine, progress, "check")
+        return Call(
+            lambda: self._engine.check({"read_data": fraction}),
+            CheckReport.from_engine,
+            progress=progress,
+            label="check",
+        )
 
     check_async = twin(check)
 
