@@ -310,7 +310,7 @@ class Workspace:
     @verb
     def snapshots(self) -> Call[list[Snapshot]]:
         """Lists the snapshots, oldest first."""
-        return Call(lambda: self._engine.snapshots(), _snapshots)
+        return Call(self._engine.snapshots, _snapshots)
 
     snapshots_async = twin(snapshots)
 
@@ -324,14 +324,14 @@ class Workspace:
             NotFound: there is none.
             InvalidInput: the prefix is ambiguous.
         """
-        return Call(lambda: self._engine.snapshots(), lambda listed: select(_snapshots(listed), selector))
+        return Call(self._engine.snapshots, lambda listed: select(_snapshots(listed), selector))
 
     snapshot_async = twin(snapshot)
 
     @verb
     def rescues(self) -> Call[list[Rescue]]:
         """Lists work that could not become the head and was kept, oldest first; restore one by its snapshot id."""
-        return Call(lambda: self._engine.rescues(), lambda listed: [Rescue.from_engine(values) for values in listed])
+        return Call(self._engine.rescues, lambda listed: [Rescue.from_engine(values) for values in listed])
 
     rescues_async = twin(rescues)
 
@@ -351,7 +351,7 @@ class Workspace:
     @verb
     def usage(self) -> Call[Usage]:
         """Sums up what is stored; reads metadata only."""
-        return Call(lambda: self._engine.usage(), Usage.from_engine)
+        return Call(self._engine.usage, Usage.from_engine)
 
     usage_async = twin(usage)
 
