@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -12,11 +13,14 @@ from nbws.errors import InvalidInput, Unsupported
 from nbws.progress import sink_for
 from nbws.reports import CheckReport, Rescue, RestoreReport, SaveReport, Usage
 from nbws.snapshot import Snapshot, is_time, select
+from nbws.store import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from nbws.exclusive import EpochSource
     from nbws.progress import ProgressTarget
+    from nbws.store import StoreLike
 
 __all__ = ["Workspace"]
 
@@ -32,51 +36,60 @@ class Workspace:
     `InvalidState`; start workers with the spawn or forkserver method.
     """
 
-    def __init__(self, engine: _nbws.Workspace, reopen: tuple[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, engine: _nbws.Workspace, reopen: tuple[str, dict[str, Any]], exclusive: EpochSource | None = None
+    ) -> None:
         self._engine = engine
         self._reopen = reopen
+        self._exclusive = exclusive
 
     @classmethod
     def open(
         cls,
-        url: str,
+        url: StoreLike,
         *,
+        prefix: str | None = None,
         create: bool = False,
         floor: int | None = None,
         numeric_ids: bool = False,
         state_dir: Path | None = None,
         store: Mapping[str, str] | None = None,
+        exclusive: EpochSource | None = None,
     ) -> Self:
         """Opens the repository at ``url``.
 
         Args:
-            url: ``file:///dir/prefix``, ``s3://bucket/prefix`` or ``memory:///name``.
+            url: ``file:///dir/prefix``, ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``,
+                ``memory:///name``, or a store of ``obstore``, of which the configuration is taken.
+            prefix: for a store of ``obstore``: where the repository lies below it.
             create: make the repository if the prefix has none; without it a typo can't look like an empty workspace.
+                The store is measured first, once per bucket and process (see `nbws.doctor`).
             floor: number of a log record known to have been committed; a shorter log raises `RollbackDetected`.
             numeric_ids: for a new repository, compare uid and gid like any other metadata.
             state_dir: where disposable local state lies; default ``NBWS_STATE``, else the user's state directory.
-            store: options of the store, such as ``{"endpoint": "http://localhost:9000"}``, over the environment's.
+            store: options of the store in obstore's key names, such as ``{"endpoint": "http://localhost:9000"}``, over the
+                environment's.
+            exclusive: who sees to it that there is one writer at a time, for a store whose conditional PUT is not atomic:
+                a `LockFile`, or anything that acquires and releases like one. It is held while a verb writes.
 
         Raises:
             NotFound: there is no repository and ``create`` is false.
             InvalidInput: the URL can't be used.
             Unavailable, Denied: the store can't be reached, or refuses.
-            Unsupported: the repository has another format version.
+            Unsupported: the repository has another format version; or ``create`` without ``exclusive`` on a store where
+                several writers could win at once. Verbs that write raise it there, too.
         """
-        if not isinstance(url, str):
-            raise Unsupported(
-                f"a store is named by a URL in this version, not by {type(url).__name__}; "
-                "write file:///dir/prefix, s3://bucket/prefix or memory:///name",
-                operation="open store",
-            )
+        place, store_options = locate(url, prefix, store)
         options: dict[str, Any] = {
             "create": create,
             "floor": floor,
             "numeric_ids": numeric_ids,
             "state_dir": None if state_dir is None else os.fspath(state_dir),
-            "store": dict(store or {}),
+            "store": store_options,
         }
-        return cls(_nbws.Workspace.open(url, options), (url, {**options, "create": False}))
+        with _held(exclusive if create else None):
+            engine = _nbws.Workspace.open(place, {**options, "exclusive": exclusive is not None})
+        return cls(engine, (place, {**options, "create": False, "exclusive": exclusive}), exclusive)
 
     @property
     def repository_id(self) -> str:
@@ -154,7 +167,7 @@ class Workspace:
             "memory_bytes": _size(memory),
             "limit_rate": _size(limit_rate),
         }
-        with sink_for(progress, "save") as sink:
+        with _held(self._exclusive), sink_for(progress, "save") as sink:
             return SaveReport.from_engine(self._engine.save(directory, options, sink))
 
     def restore(
@@ -208,7 +221,7 @@ class Workspace:
             "threads": threads,
             "memory_bytes": _size(memory),
         }
-        with sink_for(progress, "restore") as sink:
+        with _held(self._exclusive), sink_for(progress, "restore") as sink:
             return RestoreReport.from_engine(self._engine.restore(directory, options, sink))
 
     def snapshots(self) -> list[Snapshot]:
@@ -236,7 +249,8 @@ class Workspace:
         Raises:
             NotFound: there is no such rescue.
         """
-        self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue)
+        with _held(self._exclusive):
+            self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue)
 
     def usage(self) -> Usage:
         """Sums up what is stored; reads metadata only."""
@@ -272,6 +286,19 @@ class Workspace:
 
 def _open_again(url: str, options: dict[str, Any]) -> Workspace:
     return Workspace.open(url, **options)
+
+
+@contextmanager
+def _held(source: EpochSource | None) -> Iterator[None]:
+    """Holds the right to write, where somebody outside of the store gives it."""
+    if source is None:
+        yield
+        return
+    source.acquire()
+    try:
+        yield
+    finally:
+        source.release()
 
 
 def _size(value: int | str | None) -> int | None:

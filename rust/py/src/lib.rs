@@ -6,6 +6,7 @@ mod blocking;
 mod errors;
 mod options;
 mod reports;
+mod upkeep;
 mod workspace;
 
 /// The engine of nbws. Private: use the package `nbws`.
@@ -18,6 +19,8 @@ mod _nbws {
     use crate::errors::error_kinds;
     #[pymodule_export]
     use crate::reports::report_fields;
+    #[pymodule_export]
+    use crate::upkeep::doctor;
     #[pymodule_export]
     use crate::workspace::Workspace;
 

@@ -23,7 +23,7 @@ fn wait<T: Send + 'static>(
         .wait(py, progress)
 }
 
-fn wait_plain<'py, T: Plain + Send + 'static>(
+pub(crate) fn wait_plain<'py, T: Plain + Send + 'static>(
     py: Python<'py>,
     job: Result<Job<T>, Error>,
     progress: Option<&Bound<'_, PyAny>>,

@@ -3,12 +3,16 @@
 //! Eight verbs are all that the engine asks of a store. `create` is the one commit primitive: everything that must
 //! have a single winner goes through it, and it is never repeated blindly.
 
+mod azure;
+mod connect;
 mod counting;
 mod failure;
 mod file;
+mod gcs;
 mod listing;
 mod object;
 mod open;
+mod remote;
 mod retry;
 mod s3;
 #[cfg(feature = "testkit")]
