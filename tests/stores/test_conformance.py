@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import nbws
 import pytest
-from nbws.errors import InvalidInput, NbwsError, NotFound, Unsupported
+from nbws.errors import Conflict, Fenced, InvalidInput, InvalidState, NbwsError, NotFound, Unsupported
 from nbws.testing.trees import File, Symlink, compare_trees, make_tree
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_writers_side_by_side(place: Place, tmp_path: Path) -> None:
             work = make_tree({b"f": File.of(f"{name} {number}".encode())}, tmp_path / f"{name}-{number}")
             try:
                 workspace.save(work, take_over=True, comment=f"{name} {number}")
-            except (nbws.errors.Fenced, nbws.errors.Conflict) as error:
+            except (Conflict, Fenced, InvalidState) as error:
                 errors.append(error)
 
     threads = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]

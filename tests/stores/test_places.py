@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import time
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbws
@@ -17,8 +20,6 @@ from nbws.store import locate
 from nbws.testing.trees import File, compare_trees, make_tree
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Server
 
 SECRET = "c2VjcmV0LWNhbmFyeQ=="  # base64, as Azure's keys are
@@ -152,7 +153,10 @@ def test_a_lock_file_lets_one_writer_in(tmp_path: Path) -> None:
     first.release()
     assert second.acquire() == 2
     second.release()
-    assert pickle.loads(pickle.dumps(first)).acquire() == 3
+    again: nbws.LockFile = pickle.loads(pickle.dumps(first))
+    with again, pytest.raises(Conflict):
+        second.acquire()
+    assert path.read_text() == "3 free\n"
     path.write_text("something else")
     with pytest.raises(InvalidState, match="something else"):
         nbws.LockFile(path, patience_s=0.2).acquire()
@@ -189,3 +193,25 @@ def test_an_epoch_source_is_held_while_a_verb_writes(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         workspace.dismiss("0" * 32)
     assert calls == ["acquire", "release"] * 4
+
+
+def test_the_doctor_on_the_command_line(tmp_path: Path) -> None:
+    url = (tmp_path / "objects").as_uri()
+    command = [str(Path(sys.executable).with_name("nbws")), "doctor", url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "8 of 8 rounds had one winner" in said
+    report = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert report["multi_writer"] is True
+    assert report["findings"] == []
+    assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+    refused = subprocess.run([*command[:2], "nonsense", "--json"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert json.loads(refused.stdout)["error"]["kind"] == "InvalidInput"
+
+
+def test_what_was_measured_at_creation_is_kept(tmp_path: Path) -> None:
+    nbws.Workspace.open((tmp_path / "objects").as_uri(), create=True)
+    probe = json.loads((tmp_path / "objects" / "format").read_bytes())["probe"]
+    assert probe["multi_writer"] is True
+    assert (probe["rounds"], probe["most_winners"]) == (8, 1)
+    assert probe["client"] == f"nbws {nbws.__version__}"

@@ -7,7 +7,7 @@ use crate::local::cache::{KnownTree, Session};
 use crate::options::{CheckOptions, OpenOptions, RestoreOptions, SaveOptions};
 use crate::progress::{Meter, ProgressSink};
 use crate::report::{CheckReport, RestoreReport, SaveReport, SnapshotInfo, UsageReport};
-use crate::store::{Counting, Created, RequestTotals, Retrying, Store};
+use crate::store::{Counting, Created, Exclusive, RequestTotals, Retrying, Store};
 use nbws_core::format::Format;
 use nbws_core::id::{FrameHash, RepositoryId, SnapshotId};
 use nbws_core::index::IndexPart;
@@ -123,6 +123,10 @@ impl Workspace {
             Err(e) => return Err(e),
         };
         let format = Format::decode(&bytes)?;
+        let store: Arc<dyn Store> = match options.exclusive {
+            true => Arc::new(Exclusive::new(store)),
+            false => store,
+        };
         Ok(Workspace(Arc::new(Inner {
             store,
             format,
@@ -240,6 +244,10 @@ async fn create(store: &Arc<dyn Store>, options: &OpenOptions) -> Result<bytes::
     }
     debug_assert_eq!(u64::from(FORMAT_VERSION), 0);
     let bytes = bytes::Bytes::from(format.encode()?);
+    let store: Arc<dyn Store> = match options.exclusive {
+        true => Arc::new(Exclusive::new(Arc::clone(store))),
+        false => Arc::clone(store),
+    };
     match store.create(key::FORMAT, bytes.clone()).await {
         Ok(Created::Yes) => Ok(bytes),
         // Somebody else was first, or the reply was lost: either way what is there counts.

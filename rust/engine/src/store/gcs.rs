@@ -41,9 +41,18 @@ fn configure(options: &StoreOptions) -> Result<GoogleCloudStorageBuilder, String
     let mut builder = GoogleCloudStorageBuilder::from_env()
         .with_retry(RETRIES)
         .with_http_connector(Connector::default());
-    if std::env::var_os("GOOGLE_TIMEOUT").is_none() {
-        let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
-        builder = builder.with_config(key, remote::NO_TIMEOUT);
+    // The client would take plain HTTP without being asked.
+    for (name, key, value) in [
+        (
+            "GOOGLE_TIMEOUT",
+            ClientConfigKey::Timeout,
+            remote::NO_TIMEOUT,
+        ),
+        ("GOOGLE_ALLOW_HTTP", ClientConfigKey::AllowHttp, "false"),
+    ] {
+        if std::env::var_os(name).is_none() {
+            builder = builder.with_config(GoogleConfigKey::Client(key), value);
+        }
     }
     for (name, value) in options.iter() {
         let key = remote::option::<GoogleConfigKey>(name)?;

@@ -6,6 +6,7 @@
 mod azure;
 mod connect;
 mod counting;
+mod exclusive;
 mod failure;
 mod file;
 mod gcs;
@@ -19,6 +20,7 @@ mod s3;
 pub mod testkit;
 
 pub use counting::{Counting, RequestTotals};
+pub use exclusive::Exclusive;
 pub use open::{StoreOptions, open};
 pub use retry::Retrying;
 pub(crate) use retry::{Backoff, pause, within};
