@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbws
@@ -11,8 +15,6 @@ from nbws.errors import Conflict, Fenced, InvalidInput, InvalidState, NbwsError,
 from nbws.testing.trees import File, Symlink, compare_trees, make_tree
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Place, Server
 
 
@@ -111,6 +113,12 @@ def test_several_writers_are_refused_where_creates_are_not_atomic(swift_server: 
     assert compare_trees(work, tmp_path / "restored") == []
     with pytest.raises(Unsupported, match="not atomic"):
         reader.save(work)
+
+    environment = os.environ | {f"AWS_{name.upper()}": value for name, value in options.items()}
+    command = [str(Path(sys.executable).with_name("nbws")), "save", str(work), url]
+    for extra, code in ([], 8), (["--lock-file", str(tmp_path / "lock")], 0):
+        done = subprocess.run([*command, *extra], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
 
 
 def test_a_bucket_that_does_not_exist(moto_server: Server, swift_server: Server) -> None:
