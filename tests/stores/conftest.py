@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import boto3
@@ -21,9 +22,9 @@ from swift_server import SwiftServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 BUCKET = "bucket"
+MOTO = Path(__file__).with_name("moto_server.py")
 KEYS = {"access_key_id": "canary-key", "secret_access_key": "canary-secret"}
 
 
@@ -82,9 +83,7 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
     log: Path = tmp_path_factory.mktemp("moto") / "log"
     with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output
-        )
+        server = subprocess.Popen([sys.executable, MOTO, str(port)], stdout=output, stderr=output)
     found = Server(f"http://127.0.0.1:{port}", **KEYS)
     try:
         for _ in range(300):
