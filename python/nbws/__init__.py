@@ -18,20 +18,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nbws.errors import NbwsError as NbwsError
+    from nbws.exclusive import EpochSource as EpochSource
+    from nbws.exclusive import LockFile as LockFile
     from nbws.progress import Progress as Progress
     from nbws.reports import CheckReport as CheckReport
+    from nbws.reports import DoctorReport as DoctorReport
     from nbws.reports import Preview as Preview
     from nbws.reports import Rescue as Rescue
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
     from nbws.reports import Usage as Usage
     from nbws.snapshot import Snapshot as Snapshot
+    from nbws.upkeep import doctor as doctor
     from nbws.workspace import Workspace as Workspace
 
     __version__: str
 
 __all__ = [
     "CheckReport",
+    "DoctorReport",
+    "EpochSource",
+    "LockFile",
     "NbwsError",
     "Preview",
     "Progress",
@@ -42,10 +49,14 @@ __all__ = [
     "Usage",
     "Workspace",
     "__version__",
+    "doctor",
 ]
 
 _HOME = {
     "CheckReport": "nbws.reports",
+    "DoctorReport": "nbws.reports",
+    "EpochSource": "nbws.exclusive",
+    "LockFile": "nbws.exclusive",
     "NbwsError": "nbws.errors",
     "Preview": "nbws.reports",
     "Progress": "nbws.progress",
@@ -55,6 +66,7 @@ _HOME = {
     "Snapshot": "nbws.snapshot",
     "Usage": "nbws.reports",
     "Workspace": "nbws.workspace",
+    "doctor": "nbws.upkeep",
 }
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ["Job", "Workspace", "__version__", "error_kinds", "report_fields"]
+__all__ = ["Job", "Workspace", "__version__", "doctor", "error_kinds", "report_fields"]
 
 __version__: str
 
@@ -17,6 +17,9 @@ def error_kinds() -> list[tuple[str, bool]]:
 
 def report_fields() -> list[tuple[str, list[str]]]:
     """Every report and its fields, in order."""
+
+def doctor(url: str, options: dict[str, Any]) -> Job:
+    """Measures what the store at a URL guarantees. Options: store, as for `Workspace.open`."""
 
 @final
 class Job:
@@ -43,7 +46,7 @@ class Workspace:
 
     @staticmethod
     def open(url: str, options: dict[str, Any]) -> Job:
-        """Opens the repository at a URL. Options: create numeric_ids floor state_dir store."""
+        """Opens the repository at a URL. Options: create numeric_ids floor state_dir store probe exclusive."""
 
     @property
     def repository_id(self) -> str:

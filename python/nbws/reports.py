@@ -19,6 +19,7 @@ __all__ = [
     "CheckReport",
     "Damage",
     "DamagedFile",
+    "DoctorReport",
     "Omitted",
     "PathUsage",
     "Preview",
@@ -387,3 +388,44 @@ class CheckReport(Report):
     def ok(self) -> bool:
         """Whether nothing is damaged or missing."""
         return self.complete and not self.damaged
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport(Report):
+    """What a store guarantees, as measured.
+
+    Attributes:
+        url: the store, without secrets.
+        client: program and version that measured.
+        multi_writer: whether several writers may share a repository there.
+        sequential_create: whether a second create of one name was refused and changed nothing.
+        rounds: rounds of 16 creates of one name at once; 0 if the store offers no conditional create.
+        rounds_with_one_winner: of these, with one winner whose bytes are stored.
+        most_winners: most creates of one round that succeeded.
+        losers_wrote: whether a create that was refused changed the object.
+        unclear: creates that the store did not answer clearly.
+        read_after_write: whether an object can be read as soon as it is written.
+        list_after_write: whether an object is listed as soon as it is written.
+        multipart: whether uploads in parts work; None while every object is sent as one.
+        clock_offset_s: the store's clock minus this machine's in seconds, to about a second.
+        findings: what follows, one sentence each; empty means that nothing is wrong.
+    """
+
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests}
+
+    url: str
+    client: str
+    multi_writer: bool
+    sequential_create: bool
+    rounds: int
+    rounds_with_one_winner: int
+    most_winners: int
+    losers_wrote: bool
+    unclear: int
+    read_after_write: bool
+    list_after_write: bool
+    multipart: bool | None
+    clock_offset_s: float | None
+    findings: tuple[str, ...]
+    requests: Requests
+    duration_s: float

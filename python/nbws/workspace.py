@@ -12,11 +12,14 @@ from nbws.config import parse_size
 from nbws.errors import InvalidInput, Unsupported
 from nbws.reports import CheckReport, Preview, Rescue, RestoreReport, SaveReport, Usage
 from nbws.snapshot import Snapshot, is_time, select
+from nbws.store import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from nbws.exclusive import EpochSource
     from nbws.progress import ProgressTarget
+    from nbws.store import StoreLike
 
 __all__ = ["Workspace"]
 
@@ -28,11 +31,13 @@ _DELETE = {"auto": "auto", True: "yes", False: "no"}
 class OpenOptions(TypedDict, total=False):
     """What `Workspace.open` takes beside the URL."""
 
+    prefix: str | None
     create: bool
     floor: int | None
     numeric_ids: bool
     state_dir: Path | None
     store: Mapping[str, str] | None
+    exclusive: EpochSource | None
 
 
 class Workspace:
@@ -44,69 +49,82 @@ class Workspace:
     `InvalidState`; start workers with the spawn or forkserver method.
     """
 
-    def __init__(self, engine: _nbws.Workspace, reopen: tuple[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, engine: _nbws.Workspace, reopen: tuple[str, dict[str, Any]], exclusive: EpochSource | None = None
+    ) -> None:
         self._engine = engine
         self._reopen = reopen
+        self._exclusive = exclusive
 
     @classmethod
     def open(
         cls,
-        url: str,
+        url: StoreLike,
         *,
+        prefix: str | None = None,
         create: bool = False,
         floor: int | None = None,
         numeric_ids: bool = False,
         state_dir: Path | None = None,
         store: Mapping[str, str] | None = None,
+        exclusive: EpochSource | None = None,
     ) -> Self:
         """Opens the repository at ``url``.
 
         Args:
-            url: ``file:///dir/prefix``, ``s3://bucket/prefix`` or ``memory:///name``.
+            url: ``file:///dir/prefix``, ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``,
+                ``memory:///name``, or a store of ``obstore``, of which the configuration is taken.
+            prefix: for a store of ``obstore``: where the repository lies below it.
             create: make the repository if the prefix has none; without it a typo can't look like an empty workspace.
+                The store is measured first, once per bucket and process (see `nbws.doctor`).
             floor: number of a log record known to have been committed; a shorter log raises `RollbackDetected`.
             numeric_ids: for a new repository, compare uid and gid like any other metadata.
             state_dir: where disposable local state lies; default ``NBWS_STATE``, else the user's state directory.
-            store: options of the store, such as ``{"endpoint": "http://localhost:9000"}``, over the environment's.
+            store: options of the store in obstore's key names, such as ``{"endpoint": "http://localhost:9000"}``, over the
+                environment's.
+            exclusive: who sees to it that there is one writer at a time, for a store whose conditional PUT is not atomic:
+                a `LockFile`, or anything that acquires and releases like one. It is held while a verb writes.
 
         Raises:
             NotFound: there is no repository and ``create`` is false.
             InvalidInput: the URL can't be used.
             Unavailable, Denied: the store can't be reached, or refuses.
-            Unsupported: the repository has another format version.
+            Unsupported: the repository has another format version; or ``create`` without ``exclusive`` on a store where
+                several writers could win at once. Verbs that write raise it there, too.
         """
         options: OpenOptions = {
+            "prefix": prefix,
             "create": create,
             "floor": floor,
             "numeric_ids": numeric_ids,
             "state_dir": state_dir,
             "store": store,
+            "exclusive": exclusive,
         }
         return cls._open(url, options).wait()
 
     @classmethod
-    async def open_async(cls, url: str, **options: Unpack[OpenOptions]) -> Self:
+    async def open_async(cls, url: StoreLike, **options: Unpack[OpenOptions]) -> Self:
         """Awaits `open`: same arguments, answer and errors."""
         return await cls._open(url, options).wait_async()
 
     @classmethod
-    def _open(cls, url: str, options: OpenOptions) -> Call[Self]:
-        if not isinstance(url, str):
-            raise Unsupported(
-                f"a store is named by a URL in this version, not by {type(url).__name__}; "
-                "write file:///dir/prefix, s3://bucket/prefix or memory:///name",
-                operation="open store",
-            )
-        state_dir = options.get("state_dir")
+    def _open(cls, url: StoreLike, options: OpenOptions) -> Call[Self]:
+        place, store_options = locate(url, options.get("prefix"), options.get("store"))
+        state_dir, exclusive = options.get("state_dir"), options.get("exclusive")
         plain: dict[str, Any] = {
             "create": options.get("create", False),
             "floor": options.get("floor"),
             "numeric_ids": options.get("numeric_ids", False),
             "state_dir": None if state_dir is None else os.fspath(state_dir),
-            "store": dict(options.get("store") or {}),
+            "store": store_options,
         }
-        reopen = (url, {**plain, "create": False})
-        return Call(lambda: _nbws.Workspace.open(url, plain), lambda engine: cls(engine, reopen))
+        reopen = (place, {**plain, "create": False, "exclusive": exclusive})
+        return Call(
+            lambda: _nbws.Workspace.open(place, {**plain, "exclusive": exclusive is not None}),
+            lambda engine: cls(engine, reopen, exclusive),
+            hold=exclusive if plain["create"] else None,
+        )
 
     @property
     def repository_id(self) -> str:
@@ -186,7 +204,11 @@ class Workspace:
             "limit_rate": _size(limit_rate),
         }
         return Call(
-            lambda: self._engine.save(directory, options), SaveReport.from_engine, progress=progress, label="save"
+            lambda: self._engine.save(directory, options),
+            SaveReport.from_engine,
+            progress=progress,
+            label="save",
+            hold=self._exclusive,
         )
 
     save_async = twin(save)
@@ -303,6 +325,7 @@ class Workspace:
             RestoreReport.from_engine,
             progress=progress,
             label="restore",
+            hold=self._exclusive,
         )
 
     restore_async = twin(restore)
@@ -342,9 +365,8 @@ class Workspace:
         Raises:
             NotFound: there is no such rescue.
         """
-        return Call(
-            lambda: self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue), lambda _: None
-        )
+        name = rescue.snapshot if isinstance(rescue, Rescue) else rescue
+        return Call(lambda: self._engine.dismiss(name), lambda _: None, hold=self._exclusive)
 
     dismiss_async = twin(dismiss)
 

@@ -27,6 +27,7 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "UsageReport": [reports.Usage],
     "Damage": [reports.Damage],
     "CheckReport": [reports.CheckReport],
+    "DoctorReport": [reports.DoctorReport],
 }
 # Engine fields that a class leaves out, and fields that it adds.
 LEFT_OUT: dict[type[reports.Report], set[str]] = {

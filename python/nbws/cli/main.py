@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from nbws.cli import browse, check, demo, preview, restore, save
+from nbws.cli import browse, check, demo, doctor, preview, restore, save
 from nbws.cli.output import printable
 from nbws.errors import Internal, NbwsError
 
@@ -45,7 +45,7 @@ _NEXT_STEP = {
     "Unavailable": "Check the network and the endpoint, then run the same command again.",
     "Denied": "Check the credentials (AWS_ACCESS_KEY_ID and so on) and what they may do.",
     "Corrupt": "Run `nbws check URL --read-data` to see what is hit; older snapshots may be whole.",
-    "Unsupported": "Use a version of nbws that knows this.",
+    "Unsupported": "Use a version of nbws that knows this; `nbws doctor URL` says what the store can do.",
     "RollbackDetected": "The store shows an old state: was the bucket restored from a copy?",
     "LocalIo": "Check permissions and free space of the directory.",
     "Internal": "This is a bug in nbws; please report it with the command and this message.",
@@ -66,7 +66,8 @@ class _Group(click.Group):
 def cli(context: click.Context) -> None:
     """Saves and restores notebook workspaces in object storage.
 
-    A URL names one repository: file:///dir/prefix, s3://bucket/prefix or memory:///name.
+    A URL names one repository: file:///dir/prefix, s3://bucket/prefix, gs://bucket/prefix,
+    az://container/prefix or memory:///name.
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
@@ -79,6 +80,7 @@ for _command in (
     browse.snapshots,
     browse.rescues,
     check.check,
+    doctor.doctor,
     demo.demo,
 ):
     cli.add_command(_command)

@@ -17,6 +17,7 @@ from nbws.reports import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from nbws.exclusive import LockFile
     from nbws.progress import Progress
     from nbws.reports import Omitted, Skipped
 
@@ -27,6 +28,13 @@ _BAR_DELAY_S = 1.0
 _LISTED = 20
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+lock_option = click.option(
+    "--lock-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Take turns with this machine's other writers; for stores that can't decide between them (see nbws doctor).",
+)
 
 
 class SizeType(click.ParamType[int]):
@@ -40,6 +48,15 @@ class SizeType(click.ParamType[int]):
             return parse_size(value)
         except InvalidInput as error:
             self.fail(str(error), param, ctx)
+
+
+def lock_of(path: str | None) -> LockFile | None:
+    """Returns the epoch source that `--lock-file` names."""
+    if path is None:
+        return None
+    from nbws.exclusive import LockFile
+
+    return LockFile(path)
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,8 @@ from nbws.cli.output import (
     INCOMPLETE,
     heading,
     json_option,
+    lock_of,
+    lock_option,
     print_json,
     print_paths,
     printable,
@@ -45,12 +47,22 @@ _DELETE: dict[str, Literal["auto"] | bool] = {"auto": "auto", "yes": True, "no":
 @click.option("--verify", is_flag=True, help="Read the written files once more and compare.")
 @click.option("--numeric-ids", is_flag=True, help="Restore uid and gid as saved.")
 @click.option("--discard-changes", is_flag=True, help="Don't keep unsaved local work as a rescue first.")
+@lock_option
 @json_option
-def restore(url: str, directory: str, *, paths: tuple[str, ...], delete: str, as_json: bool, **options: Any) -> int:
+def restore(
+    url: str,
+    directory: str,
+    *,
+    paths: tuple[str, ...],
+    delete: str,
+    lock_file: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Make DIR what a snapshot of the repository at URL says."""
     from nbws.workspace import Workspace
 
-    workspace = Workspace.open(url)
+    workspace = Workspace.open(url, exclusive=lock_of(lock_file))
     with progress_bar("restore") as progress:
         report = workspace.restore(directory, paths=paths or None, delete=_DELETE[delete], progress=progress, **options)
     if as_json:

@@ -12,6 +12,8 @@ from nbws.cli.output import (
     SizeType,
     heading,
     json_option,
+    lock_of,
+    lock_option,
     print_json,
     print_paths,
     printable,
@@ -22,6 +24,7 @@ from nbws.errors import NotFound
 from nbws.reports import format_size
 
 if TYPE_CHECKING:
+    from nbws.exclusive import LockFile
     from nbws.reports import SaveReport
     from nbws.workspace import Workspace
 
@@ -52,10 +55,13 @@ class _LevelType(click.ParamType[str | int]):
 @click.option("--deadline", type=float, metavar="SECONDS", help="Save what is complete by then.")
 @click.option("--reread", is_flag=True, help="Read every file, whatever its times say.")
 @click.option("--limit-rate", type=SizeType(), help="Upload at most so many bytes a second.")
+@lock_option
 @json_option
-def save(directory: str, url: str, *, create: bool, numeric_ids: bool, as_json: bool, **options: Any) -> int:
+def save(
+    directory: str, url: str, *, create: bool, numeric_ids: bool, lock_file: str | None, as_json: bool, **options: Any
+) -> int:
     """Save DIR as the newest snapshot of the repository at URL."""
-    workspace = _open(url, create=create, numeric_ids=numeric_ids)
+    workspace = _open(url, create=create, numeric_ids=numeric_ids, exclusive=lock_of(lock_file))
     with progress_bar("save") as progress:
         report = workspace.save(directory, progress=progress, **options)
     if as_json:
@@ -65,16 +71,16 @@ def save(directory: str, url: str, *, create: bool, numeric_ids: bool, as_json: 
     return 0 if report.complete else INCOMPLETE
 
 
-def _open(url: str, *, create: bool, numeric_ids: bool) -> Workspace:
+def _open(url: str, *, create: bool, numeric_ids: bool, exclusive: LockFile | None) -> Workspace:
     from nbws.workspace import Workspace
 
     try:
-        return Workspace.open(url, create=create, numeric_ids=numeric_ids)
+        return Workspace.open(url, create=create, numeric_ids=numeric_ids, exclusive=exclusive)
     except NotFound:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise
         click.confirm(f"There is no repository at {printable(url)}. Make one?", abort=True, err=True)
-        return Workspace.open(url, create=True, numeric_ids=numeric_ids)
+        return Workspace.open(url, create=True, numeric_ids=numeric_ids, exclusive=exclusive)
 
 
 def print_save(report: SaveReport) -> None:

@@ -64,7 +64,7 @@ pub(crate) async fn rescues(access: &Access) -> Result<Vec<SnapshotInfo>> {
 
 /// Gives up the rescue whose id starts with `name`. `NotFound` if there is none, `InvalidInput` if there are several.
 pub(crate) async fn dismiss(access: &Access, name: &str) -> Result<()> {
-    access.inner.format.check_writable()?;
+    access.inner.check_writable()?;
     loop {
         let newest = base::newest(access, None).await?;
         let log = whole_log(access, newest.as_ref()).await?;

@@ -8,6 +8,7 @@ pub mod cancel;
 mod check;
 pub mod clock;
 mod directories;
+pub mod doctor;
 mod local;
 mod log;
 pub mod options;

@@ -17,6 +17,10 @@ pub struct OpenOptions {
     pub state_dir: Option<PathBuf>,
     /// Configuration of the store.
     pub store: StoreOptions,
+    /// For a new repository: measure the store first and keep the outcome in `format`.
+    pub probe: bool,
+    /// The caller sees to it that there is one writer at a time, so that creates need not be atomic.
+    pub exclusive: bool,
 }
 
 /// Compression level of a save.

@@ -2,11 +2,12 @@
 
 use crate::cancel::CancelToken;
 use crate::clock::Deadline;
+use crate::doctor;
 use crate::local::cache::{KnownTree, Session};
 use crate::options::{CheckOptions, OpenOptions, PreviewOptions, RestoreOptions, SaveOptions};
 use crate::progress::{Meter, ProgressSink};
 use crate::report::{CheckReport, Preview, RestoreReport, SaveReport, SnapshotInfo, UsageReport};
-use crate::store::{Counting, Created, Discarding, RequestTotals, Retrying, Store};
+use crate::store::{Counting, Created, Discarding, Exclusive, RequestTotals, Retrying, Store};
 use nbws_core::format::Format;
 use nbws_core::id::{FrameHash, RepositoryId, SnapshotId};
 use nbws_core::index::IndexPart;
@@ -76,13 +77,21 @@ impl Inner {
     pub(crate) fn repository(&self) -> RepositoryId {
         self.format.repository
     }
+
+    /// Fails with `Unsupported` unless this program knows the format, and the store is safe for the writers there may be.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.format.check_writable()?;
+        let probe = self.format.probe.as_ref();
+        doctor::check_writers(probe, &self.options, &self.store.describe())
+    }
 }
 
 impl Workspace {
     /// Opens the repository at `url`, or makes it with `options.create`.
     ///
-    /// One GET; creating adds one listing and one PUT. `NotFound` if nothing is there and `create` is not set (a typo must not look like an
-    /// empty notebook), `Unsupported` for another format version, `InvalidInput` for a URL that can't be used.
+    /// One GET; creating adds one listing and one PUT, and with `options.probe` what [`doctor::doctor`] sends. `NotFound` if nothing is there and `create` is not set (a typo must not look like an
+    /// empty notebook), `Unsupported` for another format version, and for creating on a store that
+    /// can't have several writers without `options.exclusive`, `InvalidInput` for a URL that can't be used.
     pub async fn open(url: &str, options: OpenOptions) -> Result<Workspace> {
         let store = crate::store::open(url, &options.store)?;
         Self::with_store(store, options).await
@@ -100,7 +109,7 @@ impl Workspace {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound && options.create => {
                 check_unused(&retrying, options.floor).await?;
-                create(&*store, options.numeric_ids).await?
+                create(&store, &options).await?
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Err(Error::new(
@@ -114,6 +123,10 @@ impl Workspace {
             Err(e) => return Err(e),
         };
         let format = Format::decode(&bytes)?;
+        let store: Arc<dyn Store> = match options.exclusive {
+            true => Arc::new(Exclusive::new(store)),
+            false => store,
+        };
         Ok(Workspace(Arc::new(Inner {
             store,
             format,
@@ -239,11 +252,20 @@ async fn check_unused(store: &dyn Store, floor: Option<u64>) -> Result<()> {
     Err(Error::new(kind, "create repository", why).at(key::FORMAT))
 }
 
-async fn create(store: &dyn Store, numeric_ids: bool) -> Result<bytes::Bytes> {
+async fn create(store: &Arc<dyn Store>, options: &OpenOptions) -> Result<bytes::Bytes> {
     let repository = RepositoryId(crate::random::bytes()?);
-    let format = Format::new(repository, crate::clock::now_ms(), numeric_ids);
+    let mut format = Format::new(repository, crate::clock::now_ms(), options.numeric_ids);
+    if options.probe {
+        let measured = doctor::measured_once(store, options).await?;
+        format.probe = Some(doctor::outcome(&measured));
+        doctor::check_writers(format.probe.as_ref(), options, &store.describe())?;
+    }
     debug_assert_eq!(u64::from(FORMAT_VERSION), 0);
     let bytes = bytes::Bytes::from(format.encode()?);
+    let store: Arc<dyn Store> = match options.exclusive {
+        true => Arc::new(Exclusive::new(Arc::clone(store))),
+        false => Arc::clone(store),
+    };
     match store.create(key::FORMAT, bytes.clone()).await {
         Ok(Created::Yes) => Ok(bytes),
         // Somebody else was first, or the reply was lost: either way what is there counts.

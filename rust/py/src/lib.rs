@@ -6,6 +6,7 @@ mod errors;
 mod job;
 mod options;
 mod reports;
+mod upkeep;
 mod workspace;
 
 /// The engine of nbws. Private: use the package `nbws`.
@@ -20,6 +21,8 @@ mod _nbws {
     use crate::job::Job;
     #[pymodule_export]
     use crate::reports::report_fields;
+    #[pymodule_export]
+    use crate::upkeep::doctor;
     #[pymodule_export]
     use crate::workspace::Workspace;
 

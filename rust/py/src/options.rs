@@ -118,6 +118,8 @@ pub(crate) fn open(dict: &Bound<'_, PyDict>) -> PyResult<OpenOptions> {
         floor: fields.take("floor")?,
         state_dir: fields.take("state_dir")?,
         store: store.unwrap_or_default().into_iter().collect(),
+        probe: fields.take("probe")?.unwrap_or(true),
+        exclusive: fields.flag("exclusive")?,
     };
     fields.finish()?;
     Ok(options)

@@ -3,8 +3,8 @@
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
 use nbws_engine::report::{
-    CheckReport, Damage, OmitReason, Omitted, PathUsage, Preview, Requests, RestoreReport,
-    SaveReport, Skipped, SnapshotInfo, UsageReport,
+    CheckReport, Damage, DoctorReport, OmitReason, Omitted, PathUsage, Preview, Requests,
+    RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
@@ -26,7 +26,8 @@ macro_rules! plain_by_conversion {
     )*};
 }
 
-plain_by_conversion!((), bool, u64, f64, String, Option<String>, Option<u64>);
+plain_by_conversion!((), bool, u64, f64, String);
+plain_by_conversion!(Option<bool>, Option<u64>, Option<f64>, Option<String>);
 
 /// A path: bytes in the engine, `os.fsdecode` text in Python.
 impl Plain for Vec<u8> {
@@ -126,4 +127,8 @@ reports! {
     UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files, snapshot_bytes, by_path }
     Damage { object, problem, files }
     CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
+    DoctorReport {
+        url, client, multi_writer, sequential_create, rounds, rounds_with_one_winner, most_winners, losers_wrote, unclear,
+        read_after_write, list_after_write, multipart, clock_offset_s, findings, requests, duration_s,
+    }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn save(
 }
 
 pub(crate) fn check_options(access: &Access, options: &SaveOptions) -> Result<()> {
-    access.inner.format.check_writable()?;
+    access.inner.check_writable()?;
     if let Level::Fixed(level) = options.level
         && !(1..=19).contains(&level)
     {
@@ -129,6 +129,7 @@ pub(crate) async fn run(
 ) -> Result<(Target, SaveReport)> {
     let watch = Stopwatch::start();
     let deadline = options.deadline.map_or(Deadline::NEVER, Deadline::after);
+    access.inner.check_writable()?;
     target.settle_pending(access).await?;
     let mut head = base::newest_for_save(access, &mut target).await?;
     target.check_may_write(head.as_ref().map(|h| &h.record), options.take_over)?;

@@ -8,8 +8,35 @@ use std::fmt;
 /// Longest text that is taken over from a server or a library.
 const MAX_FOREIGN_TEXT: usize = 400;
 
-pub(super) const CREDENTIALS_HINT: &str = "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY \
-     (and AWS_SESSION_TOKEN for temporary ones), or pass access_key_id and secret_access_key";
+/// Whose protocol a remote store speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    /// Amazon S3 and what is like it.
+    S3,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl Service {
+    fn credentials_hint(self) -> &'static str {
+        match self {
+            Service::S3 => {
+                "no usable credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY \
+                 (and AWS_SESSION_TOKEN for temporary ones), or pass access_key_id and secret_access_key"
+            }
+            Service::Gcs => {
+                "no usable credentials: set GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS to the path of a key file, \
+                 or pass service_account_key or bearer_token"
+            }
+            Service::Azure => {
+                "no usable credentials: set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_KEY), \
+                 or pass account_name and account_key"
+            }
+        }
+    }
+}
 
 /// Where a store lives, which decides how its errors are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +46,7 @@ pub(super) enum Site {
     /// The memory of this program.
     Memory,
     /// The other end of a network.
-    Remote,
+    Remote(Service),
 }
 
 /// Removes secrets from texts that somebody else wrote.
@@ -82,7 +109,7 @@ pub(super) fn translate(
     key: &str,
     error: &object_store::Error,
 ) -> Error {
-    if site != Site::Remote
+    if !matches!(site, Site::Remote(_))
         && let Some(errno) = find::<std::io::Error>(error).and_then(|e| e.raw_os_error())
         && !matches!(error, object_store::Error::NotFound { .. })
     {
@@ -148,7 +175,9 @@ impl<'a> Answer<'a> {
 
 /// A missing bucket must not look like a missing object: the latter may mean "new notebook".
 fn not_found(error: &object_store::Error) -> (ErrorKind, String) {
-    if Answer::of(&error.to_string()).says("NoSuchBucket") {
+    let text = error.to_string();
+    let answer = Answer::of(&text);
+    if answer.says("NoSuchBucket") || answer.says("ContainerNotFound") {
         return (
             ErrorKind::InvalidInput,
             "the bucket does not exist; create it first, or correct the URL or region".to_owned(),
@@ -204,16 +233,27 @@ fn generic(site: Site, redaction: &Redaction, error: &object_store::Error) -> (E
     match site {
         Site::Local => (ErrorKind::LocalIo, said(error, redaction)),
         Site::Memory => (ErrorKind::Internal, said(error, redaction)),
-        Site::Remote => remote(redaction, error, &text),
+        Site::Remote(service) => remote(service, redaction, error, &text),
     }
 }
 
-fn remote(redaction: &Redaction, error: &object_store::Error, text: &str) -> (ErrorKind, String) {
-    if ["169.254.", "Missing AccessKeyId", "Missing SecretAccessKey"]
-        .iter()
-        .any(|marker| text.contains(marker))
-    {
-        return (ErrorKind::Denied, CREDENTIALS_HINT.to_owned());
+/// What the clients say when they found no credentials and asked the machine's metadata service in vain.
+const NO_CREDENTIALS: [&str; 5] = [
+    "169.254.",
+    "metadata.google.internal",
+    "Missing AccessKeyId",
+    "Missing SecretAccessKey",
+    "Account must be specified",
+];
+
+fn remote(
+    service: Service,
+    redaction: &Redaction,
+    error: &object_store::Error,
+    text: &str,
+) -> (ErrorKind, String) {
+    if NO_CREDENTIALS.iter().any(|marker| text.contains(marker)) {
+        return (ErrorKind::Denied, service.credentials_hint().to_owned());
     }
     let answer = Answer::of(text);
     let said = said(error, redaction);
@@ -246,7 +286,14 @@ fn remote(redaction: &Redaction, error: &object_store::Error, text: &str) -> (Er
             ErrorKind::Unavailable,
             format!("the request was damaged or cut on its way ({said})"),
         ),
-        Some(status @ (300..=399 | 400 | 405 | 411..=417)) => (
+        Some(status @ 300..=399) => (
+            ErrorKind::InvalidInput,
+            format!(
+                "the endpoint redirects to another one (status {status}, {said}), which is not followed, since credentials must not \
+                 go there; correct endpoint and region"
+            ),
+        ),
+        Some(status @ (400 | 405 | 411..=417)) => (
             ErrorKind::InvalidInput,
             format!(
                 "the store refuses the request with status {status} ({said}); check endpoint, region and bucket"

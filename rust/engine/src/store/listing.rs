@@ -3,69 +3,51 @@
 //! The client reads whatever XML it gets and takes what it misses for "nothing there", so an error page with status 200, or
 //! one that was cut off, would pass for an empty store. Prune and the search for the newest record must never see that.
 
-use async_trait::async_trait;
+use super::connect::refuse;
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
-use object_store::ClientOptions;
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
-};
+use object_store::client::{HttpError, HttpResponse};
 
-/// Largest page: 1,000 names of 1,024 bytes with their properties, escaped.
+/// Largest page: 5,000 names of 1,024 bytes with their properties, escaped.
 const MAX_PAGE_BYTES: usize = 16 << 20;
 
-/// Connects like the client does by itself, and checks listings.
-#[derive(Debug, Default)]
-pub(super) struct ListingCheck;
-
-impl HttpConnector for ListingCheck {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let plain = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Checked(plain)))
-    }
+/// Whether a request with this query asks for a listing, as S3 and Google (`list-type`) or Azure (`comp`) spell it.
+pub(super) fn is_asked(query: Option<&str>) -> bool {
+    query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|pair| matches!(pair, "list-type=2" | "comp=list"))
+    })
 }
 
-#[derive(Debug)]
-struct Checked(HttpClient);
-
-#[async_trait]
-impl HttpService for Checked {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let is_listing = request
-            .uri()
-            .query()
-            .is_some_and(|query| query.split('&').any(|pair| pair == "list-type=2"));
-        let response = self.0.execute(request).await?;
-        if !is_listing || !response.status().is_success() {
-            return Ok(response);
+/// The response with its body, which is a whole listing.
+pub(super) async fn checked(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let mut page = BytesMut::new();
+    let mut pieces = body.bytes_stream();
+    while let Some(piece) = pieces.try_next().await? {
+        if page.len() + piece.len() > MAX_PAGE_BYTES {
+            return Err(refuse("a page of a listing is too large"));
         }
-        let (parts, body) = response.into_parts();
-        let mut page = BytesMut::new();
-        let mut pieces = body.bytes_stream();
-        while let Some(piece) = pieces.try_next().await? {
-            if page.len() + piece.len() > MAX_PAGE_BYTES {
-                return Err(refuse("a page of a listing is too large"));
-            }
-            page.extend_from_slice(&piece);
-        }
-        if !is_page(&page) {
-            return Err(refuse(
-                "the answer to a listing is no listing, or is cut off",
-            ));
-        }
-        Ok(HttpResponse::from_parts(parts, Bytes::from(page).into()))
+        page.extend_from_slice(&piece);
     }
-}
-
-fn refuse(why: &'static str) -> HttpError {
-    HttpError::new(HttpErrorKind::Interrupted, std::io::Error::other(why))
+    if !is_page(&page) {
+        return Err(refuse(
+            "the answer to a listing is no listing, or is cut off",
+        ));
+    }
+    Ok(HttpResponse::from_parts(parts, Bytes::from(page).into()))
 }
 
 /// Whether the last thing in the page is the end of a listing. Some servers give the element a namespace prefix.
 fn is_page(page: &[u8]) -> bool {
     let end = page.trim_ascii_end();
-    end.ends_with(b"ListBucketResult>") || end.ends_with(b"ListBucketResult/>")
+    [&b"ListBucketResult"[..], b"EnumerationResults"]
+        .iter()
+        .any(|name| {
+            let opened = end.strip_suffix(b"/>").or_else(|| end.strip_suffix(b">"));
+            opened.is_some_and(|rest| rest.ends_with(name))
+        })
 }
 
 #[cfg(test)]
@@ -76,6 +58,7 @@ mod tests {
     fn only_whole_listings_pass() {
         assert!(is_page(b"<ListBucketResult></ListBucketResult>\n"));
         assert!(is_page(b"<s3:ListBucketResult/>"));
+        assert!(is_page(b"<EnumerationResults></EnumerationResults>"));
         for bad in [
             &b""[..],
             b"<Error><Code>InternalError</Code></Error>",

@@ -3,13 +3,18 @@
 //! Eight verbs are all that the engine asks of a store. `create` is the one commit primitive: everything that must
 //! have a single winner goes through it, and it is never repeated blindly.
 
+mod azure;
+mod connect;
 mod counting;
 mod discarding;
+mod exclusive;
 mod failure;
 mod file;
+mod gcs;
 mod listing;
 mod object;
 mod open;
+mod remote;
 mod retry;
 mod s3;
 #[cfg(feature = "testkit")]
@@ -17,6 +22,7 @@ pub mod testkit;
 
 pub use counting::{Counting, RequestTotals};
 pub use discarding::Discarding;
+pub use exclusive::Exclusive;
 pub use open::{StoreOptions, open};
 pub use retry::Retrying;
 pub(crate) use retry::{Backoff, pause, within};

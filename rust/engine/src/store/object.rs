@@ -100,7 +100,7 @@ impl Objects {
         bytes: u64,
         request: impl Future<Output = T>,
     ) -> Result<T> {
-        if self.site != Site::Remote {
+        if !matches!(self.site, Site::Remote(_)) {
             return Ok(request.await);
         }
         let limit = PATIENCE + Duration::from_secs(bytes / SLOWEST_LINK);

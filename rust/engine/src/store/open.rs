@@ -3,7 +3,7 @@
 use super::failure::{Redaction, Site};
 use super::file::Directory;
 use super::object::Objects;
-use super::{Store, s3};
+use super::{Store, azure, gcs, s3};
 use nbws_core::{Error, ErrorKind, Result};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -13,13 +13,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use url::Url;
 
 const OPERATION: &str = "open store";
-const KNOWN: &str = "known are file:///absolute/directory, s3://bucket/prefix and memory:///name";
+const KNOWN: &str = "known are file:///absolute/directory, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix \
+                     and memory:///name";
 
 /// Options of a store by name, as obstore spells them: `endpoint`, `access_key_id`, `secret_access_key`, `region`,
-/// `session_token`, `virtual_hosted_style_request`, `client_options.allow_http` and so on.
+/// `session_token`, `virtual_hosted_style_request`, `client_options.allow_http` and so on for `s3:`,
+/// `service_account_key` and `base_url` for `gs:`, `account_name` and `account_key` for `az:`.
 ///
-/// Only `s3:` has options; they go before `AWS_*` variables of the environment. `Debug` shows names, never values.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// Only remote stores have options; they go before `AWS_*`, `GOOGLE_*` and `AZURE_*` variables of the environment. `Debug` shows
+/// names, never values.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoreOptions(BTreeMap<String, String>);
 
 impl StoreOptions {
@@ -56,7 +59,8 @@ impl fmt::Debug for StoreOptions {
     }
 }
 
-/// Opens the store behind `url`: `file:///directory`, `s3://bucket/prefix` or `memory:///name`.
+/// Opens the store behind `url`: `file:///directory`, `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix` or
+/// `memory:///name`.
 ///
 /// Sends nothing and creates nothing; a `file:` directory is made by the first write. Two calls with one `memory:`
 /// name share the objects for as long as the program runs. `InvalidInput` for other URLs and unknown options,
@@ -77,7 +81,7 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
         ));
     }
     let described = parsed.as_str().trim_end_matches('/').to_owned();
-    if parsed.scheme() != "s3"
+    if matches!(parsed.scheme(), "file" | "memory")
         && let Some((name, _)) = options.iter().next()
     {
         return Err(invalid(format!("unknown store option {name:?}")).at(described));
@@ -85,6 +89,8 @@ pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>> {
     match parsed.scheme() {
         "file" => Ok(Arc::new(open_file(&parsed, described)?)),
         "memory" => Ok(Arc::new(open_memory(&parsed)?)),
+        "gs" => Ok(Arc::new(gcs::open(&parsed, &described, options)?)),
+        "az" => Ok(Arc::new(azure::open(&parsed, &described, options)?)),
         "s3" => Ok(Arc::new(s3::open(&parsed, &described, options)?)),
         other => Err(invalid(format!("unknown scheme {other:?}; {KNOWN}"))),
     }

@@ -1,0 +1,16 @@
+//! Verbs that need a store and no repository.
+
+use crate::job::{Interrupt, Job};
+use crate::options;
+use pyo3::types::PyDict;
+use pyo3::{Bound, PyResult, Python, pyfunction};
+
+/// Measures what the store at a URL guarantees.
+#[pyfunction]
+pub(crate) fn doctor(py: Python<'_>, url: String, options: &Bound<'_, PyDict>) -> PyResult<Job> {
+    let options = options::open(options)?;
+    // It removes what it wrote, so it is not dropped on the way.
+    Job::start(py, Interrupt::Finish, async move {
+        nbws_engine::doctor::doctor(&url, options).await
+    })
+}
