@@ -8,6 +8,7 @@ pub mod cancel;
 mod check;
 pub mod clock;
 mod directories;
+mod export;
 mod local;
 mod log;
 pub mod options;
@@ -25,5 +26,7 @@ mod usage;
 mod whole_tree;
 mod workspace;
 
+pub use browse::{FileReader, SnapshotReader};
+pub use export::TarReader;
 pub use nbws_core::{Error, ErrorKind, Result};
 pub use workspace::Workspace;
