@@ -17,13 +17,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nbws.entries import Diff as Diff
+    from nbws.entries import Entry as Entry
+    from nbws.entries import ExportReport as ExportReport
     from nbws.errors import NbwsError as NbwsError
     from nbws.progress import Progress as Progress
     from nbws.reports import CheckReport as CheckReport
-    from nbws.reports import Rescue as Rescue
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
     from nbws.reports import Usage as Usage
+    from nbws.snapshot import Rescue as Rescue
     from nbws.snapshot import Snapshot as Snapshot
     from nbws.workspace import Workspace as Workspace
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckReport",
+    "Diff",
+    "Entry",
+    "ExportReport",
     "NbwsError",
     "Progress",
     "Rescue",
@@ -44,9 +50,12 @@ __all__ = [
 
 _HOME = {
     "CheckReport": "nbws.reports",
+    "Diff": "nbws.entries",
+    "Entry": "nbws.entries",
+    "ExportReport": "nbws.entries",
     "NbwsError": "nbws.errors",
     "Progress": "nbws.progress",
-    "Rescue": "nbws.reports",
+    "Rescue": "nbws.snapshot",
     "RestoreReport": "nbws.reports",
     "SaveReport": "nbws.reports",
     "Snapshot": "nbws.snapshot",

@@ -4,11 +4,20 @@ Options are dicts of plain values; reports come back as dicts with the fields th
 releases the interpreter while it waits. Errors are the classes of `nbws.errors`.
 """
 
+import builtins
 import os
 from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ["Workspace", "__version__", "error_kinds", "report_fields"]
+__all__ = [
+    "FileReader",
+    "SnapshotReader",
+    "TarReader",
+    "Workspace",
+    "__version__",
+    "error_kinds",
+    "report_fields",
+]
 
 __version__: str
 
@@ -55,6 +64,9 @@ class Workspace:
     def rescues(self) -> list[dict[str, Any]]:
         """Lists the rescues that were not dismissed, oldest first."""
 
+    def browse(self, snapshot: str) -> SnapshotReader:
+        """Opens a snapshot or rescue for reading: latest, latest~n, an id or a unique prefix of one."""
+
     def dismiss(self, rescue: str) -> None:
         """Gives a rescue up."""
 
@@ -67,3 +79,53 @@ class Workspace:
         progress: Callable[[str, int, int, int, int], object] | None = None,
     ) -> dict[str, Any]:
         """Checks what is stored. Options: read_data, a fraction."""
+
+@final
+class SnapshotReader:
+    """One snapshot or rescue, opened for reading. Paths are relative to the top of the workspace, which is ""."""
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+
+    def list(self, path: str | bytes, recursive: bool) -> builtins.list[dict[str, Any]]:
+        """Lists what lies in a directory, or with recursive all below it."""
+
+    def stat(self, path: str | bytes) -> dict[str, Any]:
+        """Returns one entry."""
+
+    def usage(self, path: str | bytes) -> builtins.list[dict[str, Any]]:
+        """Sums up files and bytes below each entry of a directory."""
+
+    def open_file(self, path: str | bytes) -> FileReader:
+        """Opens a file."""
+
+    def diff(self, other: SnapshotReader) -> dict[str, Any]:
+        """Compares with another snapshot."""
+
+    def diff_directory(self, directory: str | os.PathLike[str], exclude: builtins.list[str]) -> dict[str, Any]:
+        """Compares with a directory; exclude holds patterns."""
+
+    def export(self, paths: builtins.list[str | bytes] | None = None) -> TarReader:
+        """Checks the tree and starts a tar stream, of some paths or of all."""
+
+@final
+class FileReader:
+    """A file of a snapshot."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Returns so many bytes from an offset on, fewer at the end."""
+
+@final
+class TarReader:
+    """A tar stream that is made as it is read."""
+
+    def next(self) -> bytes | None:
+        """Returns the next piece of some megabytes, None after the end."""
+
+    def report(self) -> dict[str, Any]:
+        """Tells what was written so far."""

@@ -23,7 +23,6 @@ __all__ = [
     "PathUsage",
     "Report",
     "Requests",
-    "Rescue",
     "RestoreReport",
     "SaveReport",
     "SavedState",
@@ -249,20 +248,8 @@ class SavedState(Report):
 
 
 @dataclass(frozen=True, slots=True)
-class Rescue(SavedState):
-    """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
-
-    reason: str
-
-    @classmethod
-    def from_engine(cls, values: dict[str, Any]) -> Self:
-        """Builds the rescue from the dict that the engine returned; pins belong to snapshots."""
-        return super(Rescue, cls).from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
-
-
-@dataclass(frozen=True, slots=True)
 class PathUsage(Report):
-    """What lies below one entry at the top of a workspace."""
+    """What lies at and below one path of a workspace."""
 
     path: str
     logical_bytes: int

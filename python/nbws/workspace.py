@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from nbws import _nbws
 from nbws.config import parse_size
-from nbws.errors import InvalidInput, Unsupported
+from nbws.errors import InvalidInput, NotFound, Unsupported
 from nbws.progress import sink_for
-from nbws.reports import CheckReport, Rescue, RestoreReport, SaveReport, Usage
-from nbws.snapshot import Snapshot, is_time, select
+from nbws.reports import CheckReport, RestoreReport, SaveReport, Usage
+from nbws.snapshot import Rescue, Snapshot, is_time, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -213,22 +213,44 @@ class Workspace:
 
     def snapshots(self) -> list[Snapshot]:
         """Lists the snapshots, oldest first."""
-        return [Snapshot.from_engine(values) for values in self._engine.snapshots()]
+        return [Snapshot.from_engine(values).attach(self) for values in self._engine.snapshots()]
 
     def snapshot(self, selector: str | datetime = "latest") -> Snapshot:
-        """Returns the snapshot that an id, a unique prefix, ``"latest"``, ``"latest~2"`` or a time names.
+        """Returns the snapshot that an id, a unique prefix, ``"latest"``, ``"latest~2"`` or a time names, ready to be browsed.
 
-        A time names the newest snapshot that is not younger.
+        A time names the newest snapshot that is not younger. Index and snapshot root are fetched too: what is read from
+        the snapshot then costs what it holds. `snapshots` fetches neither before something is read.
 
         Raises:
             NotFound: there is none.
             InvalidInput: the prefix is ambiguous.
         """
-        return select(self.snapshots(), selector)
+        return select(self.snapshots(), selector).prepare()
 
     def rescues(self) -> list[Rescue]:
-        """Lists work that could not become the head and was kept, oldest first; restore one by its snapshot id."""
-        return [Rescue.from_engine(values) for values in self._engine.rescues()]
+        """Lists work that could not become the head and was kept, oldest first.
+
+        A rescue can be browsed like a `Snapshot`, and restored by its snapshot id.
+        """
+        return [Rescue.from_engine(values).attach(self) for values in self._engine.rescues()]
+
+    def find(self, selector: str | datetime = "latest") -> Snapshot | Rescue:
+        """Returns what `snapshot` does, or the rescue whose id begins so if no snapshot has that name.
+
+        Raises:
+            NotFound: there is neither.
+            InvalidInput: the prefix is ambiguous.
+        """
+        try:
+            return self.snapshot(selector)
+        except NotFound:
+            if isinstance(selector, datetime) or selector.startswith("latest") or is_time(selector):
+                raise
+            return self.rescue(selector)
+
+    def browse(self, snapshot: str | datetime | Snapshot | Rescue) -> _nbws.SnapshotReader:
+        """Opens a snapshot or rescue by any of its names; `Snapshot` and `Rescue` wrap what this returns."""
+        return self._engine.browse(self._selector(snapshot))
 
     def dismiss(self, rescue: str | Rescue) -> None:
         """Gives a rescue up: a later prune may remove its bytes.
@@ -237,6 +259,15 @@ class Workspace:
             NotFound: there is no such rescue.
         """
         self._engine.dismiss(rescue.snapshot if isinstance(rescue, Rescue) else rescue)
+
+    def rescue(self, selector: str = "latest") -> Rescue:
+        """Returns the rescue that an id, a unique prefix or ``"latest"`` names.
+
+        Raises:
+            NotFound: there is none.
+            InvalidInput: the prefix is ambiguous.
+        """
+        return select(self.rescues(), selector).prepare()
 
     def usage(self) -> Usage:
         """Sums up what is stored; reads metadata only."""

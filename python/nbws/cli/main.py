@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from nbws.cli import browse, check, demo, restore, save
+from nbws.cli import browse, check, contents, demo, restore, save
 from nbws.cli.output import printable
 from nbws.errors import Internal, NbwsError
 
@@ -76,6 +76,11 @@ for _command in (
     save.save,
     restore.restore,
     browse.snapshots,
+    contents.ls,
+    contents.cat,
+    contents.diff,
+    contents.du,
+    contents.export,
     browse.rescues,
     check.check,
     demo.demo,

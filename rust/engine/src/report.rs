@@ -303,3 +303,18 @@ pub struct Diff {
     /// Paths of a directory that could not be compared.
     pub skipped: Vec<Skipped>,
 }
+
+/// What an export wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportReport {
+    /// Id of the snapshot.
+    pub snapshot: String,
+    /// Everything that was asked for is in the stream.
+    pub complete: bool,
+    /// Files and symlinks in the stream.
+    pub files: u64,
+    /// Bytes of the stream.
+    pub bytes: u64,
+    /// Paths that are not in the stream.
+    pub skipped: Vec<Skipped>,
+}

@@ -6,6 +6,7 @@ mod blocking;
 mod errors;
 mod options;
 mod reports;
+mod snapshot;
 mod workspace;
 
 /// The engine of nbws. Private: use the package `nbws`.
@@ -18,6 +19,8 @@ mod _nbws {
     use crate::errors::error_kinds;
     #[pymodule_export]
     use crate::reports::report_fields;
+    #[pymodule_export]
+    use crate::snapshot::{FileReader, SnapshotReader, TarReader};
     #[pymodule_export]
     use crate::workspace::Workspace;
 

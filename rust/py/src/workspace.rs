@@ -4,6 +4,7 @@ use crate::blocking::{Interrupt, Job};
 use crate::errors::to_python;
 use crate::options;
 use crate::reports::Plain;
+use crate::snapshot::SnapshotReader;
 use nbws_engine::Error;
 use pyo3::types::PyDict;
 use pyo3::{Bound, PyAny, PyResult, Python, pyclass, pymethods};
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 pub(crate) struct Workspace(nbws_engine::Workspace);
 
 /// Waits for a job that may have failed to start.
-fn wait<T: Send + 'static>(
+pub(crate) fn wait<T: Send + 'static>(
     py: Python<'_>,
     job: Result<Job<T>, Error>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -23,7 +24,7 @@ fn wait<T: Send + 'static>(
         .wait(py, progress)
 }
 
-fn wait_plain<'py, T: Plain + Send + 'static>(
+pub(crate) fn wait_plain<'py, T: Plain + Send + 'static>(
     py: Python<'py>,
     job: Result<Job<T>, Error>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -91,6 +92,15 @@ impl Workspace {
         let workspace = self.0.clone();
         let job = Job::start(Interrupt::Drop, async move { workspace.rescues().await });
         wait_plain(py, job, None)
+    }
+
+    fn browse(&self, py: Python<'_>, snapshot: String) -> PyResult<SnapshotReader> {
+        let workspace = self.0.clone();
+        let job = Job::start(
+            Interrupt::Drop,
+            async move { workspace.browse(&snapshot).await },
+        );
+        wait(py, job, None).map(SnapshotReader)
     }
 
     fn dismiss(&self, py: Python<'_>, rescue: String) -> PyResult<()> {

@@ -38,6 +38,15 @@ impl SnapshotReader {
         }
     }
 
+    /// The entry at `path` itself. `NotFound` if there is none; the top of the workspace has none.
+    pub async fn stat(&self, path: &[u8]) -> Result<Entry> {
+        let path = clean(path)?;
+        if path.is_empty() {
+            return Err(absent(&path));
+        }
+        Ok(Entry::from(&self.entry(&path).await?))
+    }
+
     /// Files and bytes below each entry of the directory at `path`, sorted by path; of anything else its own.
     ///
     /// Every name of a hard link group counts. `NotFound` if there is no such path.

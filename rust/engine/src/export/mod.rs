@@ -3,7 +3,7 @@
 mod tar;
 
 use crate::browse::{FileReader, SnapshotReader, clean};
-use crate::report::Skipped;
+use crate::report::{ExportReport, Skipped};
 use crate::stored_tree;
 use crate::whole_tree::WholeTree;
 use bytes::Bytes;
@@ -116,14 +116,15 @@ impl TarReader {
         Ok((!out.is_empty()).then_some(out))
     }
 
-    /// Paths that are not in the stream, and why.
-    pub fn skipped(&self) -> &[Skipped] {
-        &self.skipped
-    }
-
-    /// Files and symbolic links in the stream so far.
-    pub fn files(&self) -> u64 {
-        self.files
+    /// What was written so far.
+    pub fn report(&self) -> ExportReport {
+        ExportReport {
+            snapshot: self.snapshot.id(),
+            complete: self.is_finished && self.skipped.is_empty(),
+            files: self.files,
+            bytes: self.bytes,
+            skipped: self.skipped.clone(),
+        }
     }
 
     async fn next_entry(&mut self) -> Result<Option<Entry>> {
