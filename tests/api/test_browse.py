@@ -111,7 +111,7 @@ def test_an_open_file_reads_like_a_file(workspace: nbws.Workspace, tree: Path) -
             assert file.read() == content[-5:]
             with pytest.raises(ValueError, match="negative"):
                 file.seek(-1)
-            file.seek(1 << 70)
+            file.seek(1 << 62)
             assert file.read(1) == b""
         with pytest.raises(ValueError, match="closed"):
             file.read()
@@ -139,6 +139,7 @@ HARD: Tree = {
     b"\xff\xfe/\xfd": File.of(b"not utf-8"),
     b"to-\xff": Symlink(b"\xff\xfe/\xfd"),
     b"\xff again": Hardlink(b"\xff\xfe/\xfd"),
+    b"\xfd" * 150: File.of(b"long and not utf-8"),
     b"ancient": File.of(b"before 1970", mtime_ns=-1_500_000_000),
     b"exact": File.of(b"to the nanosecond", mtime_ns=1_600_000_000_000_000_001),
     b"set": Dir(0o1777),
@@ -160,7 +161,11 @@ def unpack(tar: bytes, directory: Path, *, locale: str = "C.UTF-8") -> None:
         check=False,
         env={**os.environ, "LC_ALL": locale},
     )
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.returncode == 0
+    # Old times and the standard's word for names that are no text are said, and honoured.
+    expected = (b"implausibly old time stamp", b"unknown extended header keyword 'hdrcharset'")
+    said = [line for line in result.stderr.splitlines() if not any(words in line for words in expected)]
+    assert said == []
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
@@ -262,7 +267,7 @@ CHANGES = (
         "latest": {"target", "mtime"},
         "hollow": {"kind"},
         "sparse.bin": {"xattrs"},
-        "src/b.py": set(),
+        "src/b.py": {"link"},  # its other name is gone
     },
     {"src/b-again.py"},
 )
@@ -274,7 +279,7 @@ def test_diff_of_snapshots_and_of_a_directory(workspace: nbws.Workspace, tree: P
     assert old.diff(tree).is_empty
     change(tree)
     added, changed, removed = CHANGES
-    expected = (added, {path: what for path, what in changed.items() if what}, removed)
+    expected = (added, changed, removed)
     by_directory = old.diff(tree)
     assert named(by_directory) == expected
     assert by_directory.skipped == ()
@@ -360,9 +365,8 @@ def test_damage_is_said_and_names_the_file(file_url: str, tree: Path, tmp_path: 
     snapshot = workspace.snapshot()
     (pack,) = (tmp_path / "objects/packs").rglob("*")
     content = bytearray(pack.read_bytes())
-    # Bytes of chunks stand before the metadata.
-    for at in range(100, 2_000):
-        content[at] ^= 0xFF
+    # Contents stand before the tree: this is within the first frame.
+    content[100] ^= 0xFF
     pack.chmod(0o600)
     pack.write_bytes(content)
     damaged = {}

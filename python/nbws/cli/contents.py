@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import stat
 import sys
@@ -76,9 +77,16 @@ def _time(nanoseconds: int) -> str:
 @click.argument("url")
 @click.argument("path")
 @snapshot_option
-def cat(url: str, path: str, *, snapshot: str) -> None:
-    """Write a file of a snapshot to stdout."""
-    with _open(url, snapshot).open_file(path) as file:
+@json_option
+def cat(url: str, path: str, *, snapshot: str, as_json: bool) -> None:
+    """Write a file of a snapshot to stdout; with --json as base64."""
+    found = _open(url, snapshot)
+    if as_json:
+        content = found.read(path)
+        encoded = base64.b64encode(content).decode()
+        print_json({"snapshot": found.snapshot, "path": path, "size": len(content), "content_base64": encoded})
+        return
+    with found.open_file(path) as file:
         while piece := file.read(_COPY_BYTES):
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()

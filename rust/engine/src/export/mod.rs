@@ -24,7 +24,11 @@ pub struct TarReader {
     segments: std::vec::IntoIter<Bytes>,
     /// Entries of the segment at hand that are still to come.
     entries: VecDeque<Entry>,
-    /// How many of them need no fetching any more.
+    /// Directories that wait for what lies in them, by path.
+    held: Vec<Entry>,
+    /// What comes before anything else.
+    ready: VecDeque<Entry>,
+    /// How many of `entries` need no fetching any more.
     fetched: usize,
     /// Leader of a hard link group to the path under which its content is in the stream.
     linked: HashMap<Vec<u8>, Vec<u8>>,
@@ -78,6 +82,8 @@ impl SnapshotReader {
             paths,
             segments: segments.into_iter(),
             entries: VecDeque::new(),
+            held: Vec::new(),
+            ready: VecDeque::new(),
             fetched: 0,
             linked: HashMap::new(),
             open: None,
@@ -127,7 +133,34 @@ impl TarReader {
         }
     }
 
+    /// The next entry of the stream. A directory comes right before what lies in it, which is not where its path sorts: `a`, `a-b`,
+    /// `a/c`. Tar sets the times of a directory when the first entry outside of it comes.
     async fn next_entry(&mut self) -> Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Ok(Some(entry));
+            }
+            let Some(entry) = self.next_by_path().await? else {
+                self.ready.extend(self.held.drain(..));
+                return Ok(self.ready.pop_front());
+            };
+            let held = std::mem::take(&mut self.held);
+            for directory in held {
+                if sorts_before_content(&entry.path, &directory.path) {
+                    self.held.push(directory);
+                } else {
+                    self.ready.push_back(directory);
+                }
+            }
+            if entry.is_directory() {
+                self.held.push(entry);
+            } else {
+                self.ready.push_back(entry);
+            }
+        }
+    }
+
+    async fn next_by_path(&mut self) -> Result<Option<Entry>> {
         loop {
             if self.fetched == 0 && !self.entries.is_empty() {
                 self.fetch_ahead().await;
@@ -229,4 +262,11 @@ impl TarReader {
         pad(out, BLOCK_BYTES);
         Ok(None)
     }
+}
+
+/// Whether `path` sorts between `directory` and what lies in it.
+fn sorts_before_content(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory)
+        .and_then(<[u8]>::first)
+        .is_some_and(|byte| *byte < b'/')
 }

@@ -82,11 +82,9 @@ pub(super) fn pad(out: &mut Vec<u8>, unit: usize) {
 /// What ustar fields can't say.
 fn records(entry: &Entry, kind: Kind<'_>, (path, target, size): (&[u8], &[u8], u64)) -> Vec<u8> {
     let mut out = Vec::new();
-    // Without this word pax names are UTF-8.
-    if [path, target]
-        .iter()
-        .any(|name| std::str::from_utf8(name).is_err())
-    {
+    let is_binary = |name: &[u8]| needs_record(name) && std::str::from_utf8(name).is_err();
+    if is_binary(path) || is_binary(target) {
+        // Without this word names in records are UTF-8. GNU tar says that it ignores it, and takes the bytes as they are.
         put_record(&mut out, b"hdrcharset", b"BINARY");
     }
     if needs_record(path) {
@@ -120,8 +118,9 @@ fn records(entry: &Entry, kind: Kind<'_>, (path, target, size): (&[u8], &[u8], u
     out
 }
 
+/// Text beyond ASCII is UTF-8 in a record. Bytes that are no text at all stand in the field as they are, where they fit.
 fn needs_record(name: &[u8]) -> bool {
-    name.len() > NAME_BYTES || !name.is_ascii()
+    name.len() > NAME_BYTES || (!name.is_ascii() && std::str::from_utf8(name).is_ok())
 }
 
 /// `=` ends a keyword, so GNU tar writes it, and `%`, as in a URL.
