@@ -92,7 +92,8 @@ impl SnapshotReader {
         let mut parts = own;
         for part in self.parts(&first, Some(&after)).await? {
             let is_known = parts.iter().any(|p| p.reference.id == part.reference.id);
-            if !is_known && !(direct && lies_deeper(&part, top)) {
+            let is_of_no_use = is_known || (direct && lies_deeper(&part, top));
+            if !is_of_no_use {
                 parts.push(part);
             }
         }
