@@ -35,7 +35,7 @@ _TYPES = {"directory": "directory", "file": "file", "symlink": "link", "omitted"
 _NANOSECONDS = 1_000_000_000
 
 
-class NbwsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+class NbwsFileSystem(AbstractFileSystem):
     """The files of one snapshot. Paths are relative to the top of the workspace: ``nbws://src/a.py``.
 
     Symbolic links are listed as such, with their ``destination``, and not followed.
@@ -72,7 +72,7 @@ class NbwsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
             InvalidInput: no repository is named.
             NotFound: there is no such repository or snapshot.
         """
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]  # fsspec has no types
         if repository is None:
             if fo is None:
                 raise InvalidInput(
@@ -118,7 +118,17 @@ class NbwsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
             file.seek(first)
             return file.read(max(0, last - first))
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BufferedReader:
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> io.BufferedReader:
+        # The engine has buffers of its own.
+        del block_size, autocommit, cache_options
         if mode != "rb":
             _refuse(path)
         return self.snapshot.open_file(self._strip_protocol(path))

@@ -35,6 +35,10 @@ class Writer(Protocol):
         """Takes bytes."""
 
 
+# Not fields: they are neither compared nor printed.
+_HANDLES = ("_opened", "_workspace")
+
+
 class Browsable(SavedState):
     """A saved state that can be read without a restore.
 
@@ -46,7 +50,7 @@ class Browsable(SavedState):
     a `Workspace`.
     """
 
-    __slots__ = ("_opened", "_workspace")
+    __slots__ = _HANDLES
 
     _workspace: Workspace
     _opened: SnapshotReader
