@@ -17,6 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nbws.entries import Diff as Diff
+    from nbws.entries import Entry as Entry
+    from nbws.entries import ExportReport as ExportReport
     from nbws.errors import NbwsError as NbwsError
     from nbws.exclusive import EpochSource as EpochSource
     from nbws.exclusive import LockFile as LockFile
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
     from nbws.reports import CheckReport as CheckReport
     from nbws.reports import DoctorReport as DoctorReport
     from nbws.reports import Preview as Preview
-    from nbws.reports import Rescue as Rescue
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
     from nbws.reports import Usage as Usage
+    from nbws.snapshot import Rescue as Rescue
     from nbws.snapshot import Snapshot as Snapshot
     from nbws.upkeep import doctor as doctor
     from nbws.workspace import Workspace as Workspace
@@ -36,8 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckReport",
+    "Diff",
     "DoctorReport",
+    "Entry",
     "EpochSource",
+    "ExportReport",
     "LockFile",
     "NbwsError",
     "Preview",
@@ -57,10 +63,13 @@ _HOME = {
     "DoctorReport": "nbws.reports",
     "EpochSource": "nbws.exclusive",
     "LockFile": "nbws.exclusive",
+    "Diff": "nbws.entries",
+    "Entry": "nbws.entries",
+    "ExportReport": "nbws.entries",
     "NbwsError": "nbws.errors",
     "Preview": "nbws.reports",
     "Progress": "nbws.progress",
-    "Rescue": "nbws.reports",
+    "Rescue": "nbws.snapshot",
     "RestoreReport": "nbws.reports",
     "SaveReport": "nbws.reports",
     "Snapshot": "nbws.snapshot",

@@ -4,11 +4,22 @@ Options are dicts of plain values; reports come back as dicts with the fields th
 releases the interpreter. Errors are the classes of `nbws.errors`.
 """
 
+import builtins
 import os
 from collections.abc import Callable
 from typing import Any, final
 
-__all__ = ["Job", "Workspace", "__version__", "doctor", "error_kinds", "report_fields"]
+__all__ = [
+    "FileReader",
+    "Job",
+    "SnapshotReader",
+    "TarReader",
+    "Workspace",
+    "__version__",
+    "doctor",
+    "error_kinds",
+    "report_fields",
+]
 
 __version__: str
 
@@ -23,7 +34,10 @@ def doctor(url: str, options: dict[str, Any]) -> Job:
 
 @final
 class Job:
-    """A verb at work. Its answer is a dict or list of dicts with the fields of `report_fields`, or a `Workspace`."""
+    """A verb at work.
+
+    Its answer is a dict or list of dicts with the fields of `report_fields`, bytes, or what was opened.
+    """
 
     def wait(self, progress: Callable[[str, int, int, int, int], object] | None = None) -> Any:
         """Waits for the answer. Progress gets phase, files done and total, bytes done and total."""
@@ -70,6 +84,9 @@ class Workspace:
     def rescues(self) -> Job:
         """Lists the rescues that were not dismissed, oldest first."""
 
+    def browse(self, snapshot: str) -> Job:
+        """Opens a snapshot or rescue for reading: latest, latest~n, an id or a unique prefix of one."""
+
     def dismiss(self, rescue: str) -> Job:
         """Gives a rescue up."""
 
@@ -78,3 +95,53 @@ class Workspace:
 
     def check(self, options: dict[str, Any]) -> Job:
         """Checks what is stored. Options: read_data, a fraction."""
+
+@final
+class SnapshotReader:
+    """One snapshot or rescue, opened for reading. Paths are relative to the top of the workspace, which is ""."""
+
+    @property
+    def id(self) -> str:
+        """32 hex digits."""
+
+    def list(self, path: str | bytes, recursive: bool) -> Job:
+        """Lists what lies in a directory, or with recursive all below it."""
+
+    def stat(self, path: str | bytes) -> Job:
+        """Returns one entry."""
+
+    def usage(self, path: str | bytes) -> Job:
+        """Sums up files and bytes below each entry of a directory."""
+
+    def open_file(self, path: str | bytes) -> Job:
+        """Opens a file."""
+
+    def diff(self, other: SnapshotReader) -> Job:
+        """Compares with another snapshot."""
+
+    def diff_directory(self, directory: str | os.PathLike[str], exclude: builtins.list[str]) -> Job:
+        """Compares with a directory; exclude holds patterns."""
+
+    def export(self, paths: builtins.list[str | bytes] | None = None) -> Job:
+        """Checks the tree and starts a tar stream, of some paths or of all."""
+
+@final
+class FileReader:
+    """A file of a snapshot."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def read_at(self, offset: int, length: int) -> Job:
+        """Returns so many bytes from an offset on, fewer at the end."""
+
+@final
+class TarReader:
+    """A tar stream that is made as it is read."""
+
+    def next(self) -> Job:
+        """Returns the next piece of some megabytes, None after the end."""
+
+    def report(self) -> dict[str, Any]:
+        """Tells what was written so far."""

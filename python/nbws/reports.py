@@ -25,7 +25,6 @@ __all__ = [
     "Preview",
     "Report",
     "Requests",
-    "Rescue",
     "RestoreReport",
     "SaveReport",
     "SavedState",
@@ -288,21 +287,9 @@ class SavedState(Report):
     origin: str
 
 
-@dataclass(frozen=True)  # mypy counts inherited slots twice
-class Rescue(SavedState):
-    """Work that could not become the workspace head and was kept beside it; ``reason`` says why."""
-
-    reason: str
-
-    @classmethod
-    def from_engine(cls, values: dict[str, Any]) -> Self:
-        """Builds the rescue from the dict that the engine returned; pins belong to snapshots."""
-        return super().from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
-
-
 @dataclass(frozen=True, slots=True)
 class PathUsage(Report):
-    """What lies below one entry at the top of a workspace."""
+    """What lies at and below one path of a workspace."""
 
     path: str
     logical_bytes: int

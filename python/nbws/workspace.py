@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpa
 from nbws import _nbws
 from nbws.calls import Call, twin, verb
 from nbws.config import parse_size
-from nbws.errors import InvalidInput, Unsupported
-from nbws.reports import CheckReport, Preview, Rescue, RestoreReport, SaveReport, Usage
-from nbws.snapshot import Snapshot, is_time, select
+from nbws.errors import InvalidInput, NotFound, Unsupported
+from nbws.reports import CheckReport, Preview, RestoreReport, SaveReport, Usage
+from nbws.snapshot import Rescue, Snapshot, is_time, select
 from nbws.store import locate
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ class Workspace:
     @verb
     def snapshots(self) -> Call[list[Snapshot]]:
         """Lists the snapshots, oldest first."""
-        return Call(self._engine.snapshots, _snapshots)
+        return Call(self._engine.snapshots, self._snapshots)
 
     snapshots_async = twin(snapshots)
 
@@ -341,20 +341,24 @@ class Workspace:
     def snapshot(self, selector: str | datetime = "latest") -> Call[Snapshot]:
         """Returns the snapshot that an id, a unique prefix, ``"latest"``, ``"latest~2"`` or a time names.
 
-        A time names the newest snapshot that is not younger.
+        A time names the newest snapshot that is not younger. Index and snapshot root are fetched too: what is read from
+        the snapshot then costs what it holds. `snapshots` fetches neither before something is read.
 
         Raises:
             NotFound: there is none.
             InvalidInput: the prefix is ambiguous.
         """
-        return Call(self._engine.snapshots, lambda listed: select(_snapshots(listed), selector))
+        return Call(self._engine.snapshots, lambda listed: select(self._snapshots(listed), selector))
 
     snapshot_async = twin(snapshot)
 
     @verb
     def rescues(self) -> Call[list[Rescue]]:
-        """Lists work that could not become the head and was kept, oldest first; restore one by its snapshot id."""
-        return Call(self._engine.rescues, lambda listed: [Rescue.from_engine(values) for values in listed])
+        """Lists work that could not become the head and was kept, oldest first.
+
+        A rescue can be browsed like a `Snapshot`, and restored by its snapshot id.
+        """
+        return Call(self._engine.rescues, self._rescues)
 
     rescues_async = twin(rescues)
 
@@ -369,6 +373,37 @@ class Workspace:
         return Call(lambda: self._engine.dismiss(name), lambda _: None, hold=self._exclusive)
 
     dismiss_async = twin(dismiss)
+
+    @verb
+    def rescue(self, selector: str = "latest") -> Call[Rescue]:
+        """Returns the rescue that an id, a unique prefix or ``"latest"`` names.
+
+        Raises:
+            NotFound: there is none.
+            InvalidInput: the prefix is ambiguous.
+        """
+        return Call(self._engine.rescues, lambda listed: select(self._rescues(listed), selector))
+
+    rescue_async = twin(rescue)
+
+    def find(self, selector: str | datetime = "latest") -> Snapshot | Rescue:
+        """Returns what `snapshot` does, or the rescue whose id begins so if no snapshot has that name.
+
+        Raises:
+            NotFound: there is neither.
+            InvalidInput: the prefix is ambiguous.
+        """
+        try:
+            return self.snapshot(selector)
+        except NotFound:
+            if isinstance(selector, datetime) or selector.startswith("latest") or is_time(selector):
+                raise
+            return self.rescue(selector)
+
+    def browse(self, snapshot: str | datetime | Snapshot | Rescue) -> _nbws.SnapshotReader:
+        """Opens a snapshot or rescue by any of its names; `Snapshot` and `Rescue` wrap what this returns."""
+        reader: _nbws.SnapshotReader = self._engine.browse(self._selector(snapshot)).wait()
+        return reader
 
     @verb
     def usage(self) -> Call[Usage]:
@@ -397,6 +432,12 @@ class Workspace:
 
     check_async = twin(check)
 
+    def _snapshots(self, listed: list[dict[str, Any]]) -> list[Snapshot]:
+        return [Snapshot.from_engine(values).attach(self) for values in listed]
+
+    def _rescues(self, listed: list[dict[str, Any]]) -> list[Rescue]:
+        return [Rescue.from_engine(values).attach(self) for values in listed]
+
     def _selector(self, snapshot: str | datetime | Snapshot | Rescue) -> str:
         # The engine knows ids, prefixes and latest~n; a time is found here.
         if isinstance(snapshot, Snapshot | Rescue):
@@ -414,10 +455,6 @@ class Workspace:
 
 def _open_again(url: str, options: dict[str, Any]) -> Workspace:
     return Workspace.open(url, **options)
-
-
-def _snapshots(listed: list[dict[str, Any]]) -> list[Snapshot]:
-    return [Snapshot.from_engine(values) for values in listed]
 
 
 def _size(value: int | str | None) -> int | None:

@@ -176,3 +176,63 @@ def test_a_terminal_is_asked_before_a_repository_is_made(file_url: str, tree: Pa
 def test_every_command_takes_json() -> None:
     for command in cli.commands.values():
         assert any("--json" in parameter.opts for parameter in command.params), command.name
+
+
+def test_browse_without_restoring(file_url: str, tree: Path, tmp_path: Path) -> None:
+    first = run_json("save", tree, file_url, "--create")["snapshot"]
+    (tree / "src/a.py").write_bytes(b"newer")
+    run_json("save", tree, file_url)
+    listed = run_json("ls", file_url, "src", "--snapshot", "latest~1")
+    assert listed["snapshot"] == first
+    assert next((entry["path"], entry["size"]) for entry in listed["entries"]) == ("src/a.py", 11)
+    lines = run("ls", file_url).stdout.splitlines()
+    assert any(line.startswith("lrwxrwxrwx") and line.endswith("latest -> src/a.py") for line in lines)
+    assert "\x1b" not in "".join(lines)
+    assert len(run_json("ls", file_url, "-R")["entries"]) == 14
+    result = subprocess.run([str(NBWS), "cat", file_url, "model.bin"], capture_output=True, check=True)
+    assert result.stdout == (tree / "model.bin").read_bytes()
+    assert run("cat", file_url, "src/a.py", "--snapshot", first[:8]).stdout == "print('a')\n"
+    assert run_json("cat", file_url, "src/a.py")["content_base64"] == "bmV3ZXI="
+    found = run_json("diff", file_url, first[:8], "latest")
+    assert [(item["path"], item["what"]) for item in found["changed"]] == [("src/a.py", ["content", "mtime"])]
+    assert "* src/a.py  11 B -> 5 B  (content, mtime)" in run("diff", file_url, "latest~1", "latest").stdout
+    (tree / "extra").write_bytes(b"12")
+    assert [item["path"] for item in run_json("diff", file_url, "latest", tree)["added"]] == ["extra"]
+    sums = {item["path"]: item["logical_bytes"] for item in run_json("du", file_url)["by_path"]}
+    assert sums["src"] == 27
+    assert run("du", file_url, "src").stdout.splitlines()[-1].split() == ["27", "B", "3", "src"]
+
+
+def test_export_and_tar(file_url: str, tree: Path, tmp_path: Path) -> None:
+    run_json("save", tree, file_url, "--create")
+    out = tmp_path / "out.tar"
+    report = run_json("export", file_url, "-o", out)
+    assert (report["complete"], report["bytes"]) == (True, out.stat().st_size)
+    piped = subprocess.run([str(NBWS), "export", file_url], capture_output=True, check=True)
+    assert piped.stdout == out.read_bytes()
+    (tmp_path / "unpacked").mkdir(mode=0o755)
+    subprocess.run(["tar", "-xpf", str(out), "--xattrs", "-C", str(tmp_path / "unpacked")], check=True)
+    (tmp_path / "unpacked").chmod(tree.stat().st_mode & 0o7777)
+    assert compare_trees(tree, tmp_path / "unpacked") == []
+    run_json("export", file_url, code=2)
+    missing = tmp_path / "missing.tar"
+    run_json("export", file_url, "-o", missing, "--path", "nowhere", code=3)
+    assert not missing.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["ls", "nowhere"], 3),
+        (["ls", "--snapshot", "latest~9"], 3),
+        (["ls", "--snapshot", "?"], 2),
+        (["cat", "src"], 2),
+        (["cat", "nowhere"], 3),
+        (["diff", "latest", "no such thing"], 2),
+        (["du", "nowhere"], 3),
+    ],
+)
+def test_browsing_what_is_not_there(file_url: str, tree: Path, words: list[str], code: int) -> None:
+    run_json("save", tree, file_url, "--create")
+    result = run(words[0], file_url, *words[1:])
+    assert (result.returncode, result.stdout) == (code, ""), result.stderr

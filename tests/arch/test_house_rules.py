@@ -38,6 +38,7 @@ LONG = {
 WORDS = {
     "ObjectInfo": "what a listing says about one object, of no further kind",
     "SnapshotInfo": "what a record says about one snapshot, without its tree",
+    "info": "fsspec's own word for what is known of a path",
     "next_data": "SEEK_DATA's own word",
     "sync_data": "the standard library's word for fdatasync",
 }

@@ -8,9 +8,9 @@ import importlib.metadata
 from pathlib import Path
 
 import nbws
-from nbws import _nbws, errors, reports
+from nbws import _nbws, entries, errors, reports
 from nbws.cli.main import EXIT_CODES
-from nbws.snapshot import Snapshot
+from nbws.snapshot import Rescue, Snapshot
 
 PACKAGE = Path(nbws.__file__).parent
 
@@ -21,10 +21,14 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "Skipped": [reports.Skipped],
     "SaveReport": [reports.SaveReport],
     "RestoreReport": [reports.RestoreReport],
-    "SnapshotInfo": [Snapshot, reports.Rescue],
+    "SnapshotInfo": [Snapshot, Rescue],
     "Preview": [reports.Preview],
     "PathUsage": [reports.PathUsage],
     "UsageReport": [reports.Usage],
+    "Entry": [entries.Entry],
+    "Changed": [entries.Changed],
+    "Diff": [entries.Diff],
+    "ExportReport": [entries.ExportReport],
     "Damage": [reports.Damage],
     "CheckReport": [reports.CheckReport],
     "DoctorReport": [reports.DoctorReport],
@@ -32,7 +36,7 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
 # Engine fields that a class leaves out, and fields that it adds.
 LEFT_OUT: dict[type[reports.Report], set[str]] = {
     Snapshot: {"reason", "pinned_until_ms"},
-    reports.Rescue: {"pinned_until_ms"},
+    Rescue: {"pinned_until_ms"},
 }
 ADDED: dict[type[reports.Report], set[str]] = {
     Snapshot: {"pinned", "eviction_date"},

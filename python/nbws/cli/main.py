@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from nbws.cli import browse, check, demo, doctor, preview, restore, save
+from nbws.cli import browse, check, contents, demo, doctor, preview, restore, save
 from nbws.cli.output import printable
 from nbws.errors import Internal, NbwsError
 
@@ -78,6 +78,11 @@ for _command in (
     restore.restore,
     preview.preview,
     browse.snapshots,
+    contents.ls,
+    contents.cat,
+    contents.diff,
+    contents.du,
+    contents.export,
     browse.rescues,
     check.check,
     doctor.doctor,

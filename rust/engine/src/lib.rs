@@ -9,6 +9,7 @@ mod check;
 pub mod clock;
 mod directories;
 pub mod doctor;
+mod export;
 mod local;
 mod log;
 pub mod options;
@@ -27,5 +28,7 @@ mod usage;
 mod whole_tree;
 mod workspace;
 
+pub use browse::{FileReader, SnapshotReader};
+pub use export::TarReader;
 pub use nbws_core::{Error, ErrorKind, Result};
 pub use workspace::Workspace;

@@ -2,6 +2,7 @@
 
 use crate::store::RequestTotals;
 pub use nbws_core::tree::OmitReason;
+use nbws_core::tree::{self, Body};
 
 /// Requests that a verb sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -305,4 +306,95 @@ pub struct DoctorReport {
     pub requests: Requests,
     /// Wall time in seconds.
     pub duration_s: f64,
+}
+
+/// One path of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the workspace.
+    pub path: Vec<u8>,
+    /// `directory`, `file`, `symlink`, or `omitted` for what a partial save left out.
+    pub kind: String,
+    /// Bytes of a file, or those that an omitted one had; 0 for everything else.
+    pub size: u64,
+    /// The low 12 permission bits.
+    pub mode: u64,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Modification time, nanoseconds since 1970 UTC.
+    pub mtime_ns: i128,
+    /// Where a symbolic link points.
+    pub target: Option<Vec<u8>>,
+    /// The first path of the hard link group that a file belongs to.
+    pub link: Option<Vec<u8>>,
+    /// Names of the extended attributes.
+    pub xattrs: Vec<String>,
+}
+
+impl From<&tree::Entry> for Entry {
+    fn from(entry: &tree::Entry) -> Self {
+        let (kind, size, target) = match &entry.body {
+            Body::Directory => ("directory", 0, None),
+            Body::File { size, .. } => ("file", *size, None),
+            Body::Symlink { target } => ("symlink", 0, Some(target.clone())),
+            Body::Omitted { size, .. } => ("omitted", *size, None),
+        };
+        let name = |x: &tree::Xattr| String::from_utf8_lossy(&x.name).into_owned();
+        Entry {
+            path: entry.path.clone(),
+            kind: kind.to_owned(),
+            size,
+            mode: u64::from(entry.mode),
+            uid: u64::from(entry.uid),
+            gid: u64::from(entry.gid),
+            mtime_ns: i128::from(entry.mtime.seconds) * 1_000_000_000
+                + i128::from(entry.mtime.nanos),
+            target,
+            link: entry.link.clone(),
+            xattrs: entry.xattrs.iter().map(name).collect(),
+        }
+    }
+}
+
+/// A path that both sides of a diff have, and not alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Relative to the workspace.
+    pub path: Vec<u8>,
+    /// What differs: `kind`, `content`, `target`, `link`, `mode`, `mtime`, `xattrs`, `owner`.
+    pub what: Vec<String>,
+    /// How it was.
+    pub before: Entry,
+    /// How it is.
+    pub after: Entry,
+}
+
+/// What differs between a snapshot and another one or a directory; each list is sorted by path bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Only the other side has them.
+    pub added: Vec<Entry>,
+    /// Both have them.
+    pub changed: Vec<Changed>,
+    /// Only the snapshot has them.
+    pub removed: Vec<Entry>,
+    /// Paths of a directory that could not be compared.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What an export wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportReport {
+    /// Id of the snapshot.
+    pub snapshot: String,
+    /// Everything that was asked for is in the stream.
+    pub complete: bool,
+    /// Files and symlinks in the stream.
+    pub files: u64,
+    /// Bytes of the stream.
+    pub bytes: u64,
+    /// Paths that are not in the stream.
+    pub skipped: Vec<Skipped>,
 }

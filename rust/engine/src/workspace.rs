@@ -1,5 +1,6 @@
 //! The public surface: a workspace repository, and one function per verb.
 
+use crate::browse::SnapshotReader;
 use crate::cancel::CancelToken;
 use crate::clock::Deadline;
 use crate::doctor;
@@ -218,6 +219,14 @@ impl Workspace {
     /// Gives a rescue up; its bytes go with the next prune. One record.
     pub async fn dismiss(&self, rescue: &str) -> Result<()> {
         crate::browse::dismiss(&self.access(None, CancelToken::new()), rescue).await
+    }
+
+    /// Opens a snapshot or rescue for reading, without a restore: `latest`, `latest~2`, an id or a unique prefix of one.
+    ///
+    /// Reads the newest record, the index and the root of the snapshot, and nothing of its tree. `NotFound` if nothing has this
+    /// name, `InvalidInput` if several have.
+    pub async fn browse(&self, snapshot: &str) -> Result<SnapshotReader> {
+        crate::browse::open(self.access(None, CancelToken::new()), snapshot).await
     }
 
     /// Totals of the repository, from records and index alone.

@@ -6,6 +6,7 @@ mod errors;
 mod job;
 mod options;
 mod reports;
+mod snapshot;
 mod upkeep;
 mod workspace;
 
@@ -21,6 +22,8 @@ mod _nbws {
     use crate::job::Job;
     #[pymodule_export]
     use crate::reports::report_fields;
+    #[pymodule_export]
+    use crate::snapshot::{FileReader, SnapshotReader, TarReader};
     #[pymodule_export]
     use crate::upkeep::doctor;
     #[pymodule_export]

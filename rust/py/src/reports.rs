@@ -3,8 +3,8 @@
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
 use nbws_engine::report::{
-    CheckReport, Damage, DoctorReport, OmitReason, Omitted, PathUsage, Preview, Requests,
-    RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
+    Changed, CheckReport, Damage, Diff, DoctorReport, Entry, ExportReport, OmitReason, Omitted,
+    PathUsage, Preview, Requests, RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
@@ -26,13 +26,22 @@ macro_rules! plain_by_conversion {
     )*};
 }
 
-plain_by_conversion!((), bool, u64, f64, String);
+plain_by_conversion!((), bool, u64, i128, f64, String);
 plain_by_conversion!(Option<bool>, Option<u64>, Option<f64>, Option<String>);
 
 /// A path: bytes in the engine, `os.fsdecode` text in Python.
 impl Plain for Vec<u8> {
     fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         OsStr::from_bytes(self).into_bound_py_any(py)
+    }
+}
+
+impl Plain for Option<Vec<u8>> {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Some(path) => path.plain(py),
+            None => Ok(py.None().into_bound(py)),
+        }
     }
 }
 
@@ -58,7 +67,9 @@ plain_list!(
     Skipped,
     Damage,
     PathUsage,
-    SnapshotInfo
+    SnapshotInfo,
+    Entry,
+    Changed
 );
 
 impl Plain for OmitReason {
@@ -125,6 +136,10 @@ reports! {
     }
     PathUsage { path, logical_bytes, files }
     UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files, snapshot_bytes, by_path }
+    Entry { path, kind, size, mode, uid, gid, mtime_ns, target, link, xattrs }
+    Changed { path, what, before, after }
+    Diff { added, changed, removed, skipped }
+    ExportReport { snapshot, complete, files, bytes, skipped }
     Damage { object, problem, files }
     CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
     DoctorReport {

@@ -96,6 +96,13 @@ impl Workspace {
         )
     }
 
+    fn browse(&self, py: Python<'_>, snapshot: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.browse(&snapshot).await
+        })
+    }
+
     fn dismiss(&self, py: Python<'_>, rescue: String) -> PyResult<Job> {
         let workspace = self.0.clone();
         Job::start(py, Interrupt::Finish, async move {

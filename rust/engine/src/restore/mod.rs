@@ -37,6 +37,7 @@ use source::{Source, check_source, load_source};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use verify::file_holds;
 use write::{STAGING, Writing, Written, without_chunks};
 
 /// Ranges of a restore: a few frames a request, and small gaps read for nothing.

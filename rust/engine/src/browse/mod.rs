@@ -1,4 +1,16 @@
-//! What the log holds: snapshots, rescues; and giving a rescue up.
+//! Looking without restoring. Here: what the log holds (snapshots, rescues), and giving a rescue up. Beside: one snapshot opened
+//! (`reader`), its paths (`list`), its files (`read`), what differs (`diff`).
+
+mod diff;
+mod frames;
+mod list;
+mod local_side;
+mod read;
+mod reader;
+
+pub use read::FileReader;
+pub use reader::SnapshotReader;
+pub(crate) use reader::{clean, open};
 
 use crate::base;
 use crate::beside::{Beside, append_beside};
