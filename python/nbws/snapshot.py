@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nbws._nbws import FileReader, SnapshotReader
-    from nbws.workspace import Workspace
+    from nbws.log import History
 
 __all__ = ["Browsable", "Rescue", "Snapshot", "is_time", "select"]
 
@@ -52,10 +52,10 @@ class Browsable(SavedState):
 
     __slots__ = _HANDLES
 
-    _workspace: Workspace
+    _workspace: History
     _opened: SnapshotReader
 
-    def attach(self, workspace: Workspace) -> Self:
+    def attach(self, workspace: History) -> Self:
         """Ties it to the repository that it is read from."""
         object.__setattr__(self, "_workspace", workspace)
         return self
@@ -180,7 +180,7 @@ class Browsable(SavedState):
         return (_again, (type(self), values, getattr(self, "_workspace", None)))
 
 
-def _again(cls: type[Browsable], values: dict[str, Any], workspace: Workspace | None) -> Browsable:
+def _again(cls: type[Browsable], values: dict[str, Any], workspace: History | None) -> Browsable:
     state = cls(**values)
     return state if workspace is None else state.attach(workspace)
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from nbws import _nbws
 from nbws.calls import Call, twin, verb
 from nbws.config import parse_size
-from nbws.errors import InvalidInput, NotFound, Unsupported
-from nbws.reports import CheckReport, Preview, RestoreReport, SaveReport, Usage
-from nbws.snapshot import Rescue, Snapshot, is_time, select
+from nbws.errors import InvalidInput, Unsupported
+from nbws.log import History
+from nbws.reports import CheckReport, Preview, RestoreReport, SaveReport
 from nbws.store import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from nbws.exclusive import EpochSource
     from nbws.progress import ProgressTarget
+    from nbws.snapshot import Rescue, Snapshot
     from nbws.store import StoreLike
 
 __all__ = ["Workspace"]
@@ -40,7 +41,7 @@ class OpenOptions(TypedDict, total=False):
     exclusive: EpochSource | None
 
 
-class Workspace:
+class Workspace(History):
     """One workspace repository in one prefix of a store.
 
     Every verb has a twin for event loops with the suffix ``_async``: the same arguments and answer, awaited.
@@ -52,9 +53,8 @@ class Workspace:
     def __init__(
         self, engine: _nbws.Workspace, reopen: tuple[str, dict[str, Any]], exclusive: EpochSource | None = None
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, exclusive)
         self._reopen = reopen
-        self._exclusive = exclusive
 
     @classmethod
     def open(
@@ -331,88 +331,6 @@ class Workspace:
     restore_async = twin(restore)
 
     @verb
-    def snapshots(self) -> Call[list[Snapshot]]:
-        """Lists the snapshots, oldest first."""
-        return Call(self._engine.snapshots, self._snapshots)
-
-    snapshots_async = twin(snapshots)
-
-    @verb
-    def snapshot(self, selector: str | datetime = "latest") -> Call[Snapshot]:
-        """Returns the snapshot that an id, a unique prefix, ``"latest"``, ``"latest~2"`` or a time names.
-
-        A time names the newest snapshot that is not younger. Index and snapshot root are fetched too: what is read from
-        the snapshot then costs what it holds. `snapshots` fetches neither before something is read.
-
-        Raises:
-            NotFound: there is none.
-            InvalidInput: the prefix is ambiguous.
-        """
-        return Call(self._engine.snapshots, lambda listed: select(self._snapshots(listed), selector))
-
-    snapshot_async = twin(snapshot)
-
-    @verb
-    def rescues(self) -> Call[list[Rescue]]:
-        """Lists work that could not become the head and was kept, oldest first.
-
-        A rescue can be browsed like a `Snapshot`, and restored by its snapshot id.
-        """
-        return Call(self._engine.rescues, self._rescues)
-
-    rescues_async = twin(rescues)
-
-    @verb
-    def dismiss(self, rescue: str | Rescue) -> Call[None]:
-        """Gives a rescue up: a later prune may remove its bytes.
-
-        Raises:
-            NotFound: there is no such rescue.
-        """
-        name = rescue.snapshot if isinstance(rescue, Rescue) else rescue
-        return Call(lambda: self._engine.dismiss(name), lambda _: None, hold=self._exclusive)
-
-    dismiss_async = twin(dismiss)
-
-    @verb
-    def rescue(self, selector: str = "latest") -> Call[Rescue]:
-        """Returns the rescue that an id, a unique prefix or ``"latest"`` names.
-
-        Raises:
-            NotFound: there is none.
-            InvalidInput: the prefix is ambiguous.
-        """
-        return Call(self._engine.rescues, lambda listed: select(self._rescues(listed), selector))
-
-    rescue_async = twin(rescue)
-
-    def find(self, selector: str | datetime = "latest") -> Snapshot | Rescue:
-        """Returns what `snapshot` does, or the rescue whose id begins so if no snapshot has that name.
-
-        Raises:
-            NotFound: there is neither.
-            InvalidInput: the prefix is ambiguous.
-        """
-        try:
-            return self.snapshot(selector)
-        except NotFound:
-            if isinstance(selector, datetime) or selector.startswith("latest") or is_time(selector):
-                raise
-            return self.rescue(selector)
-
-    def browse(self, snapshot: str | datetime | Snapshot | Rescue) -> _nbws.SnapshotReader:
-        """Opens a snapshot or rescue by any of its names; `Snapshot` and `Rescue` wrap what this returns."""
-        reader: _nbws.SnapshotReader = self._engine.browse(self._selector(snapshot)).wait()
-        return reader
-
-    @verb
-    def usage(self) -> Call[Usage]:
-        """Sums up what is stored; reads metadata only."""
-        return Call(self._engine.usage, Usage.from_engine)
-
-    usage_async = twin(usage)
-
-    @verb
     def check(self, *, read_data: bool | float = False, progress: ProgressTarget = None) -> Call[CheckReport]:
         """Checks that everything the snapshots and rescues need is there and is what was written.
 
@@ -431,20 +349,6 @@ class Workspace:
         )
 
     check_async = twin(check)
-
-    def _snapshots(self, listed: list[dict[str, Any]]) -> list[Snapshot]:
-        return [Snapshot.from_engine(values).attach(self) for values in listed]
-
-    def _rescues(self, listed: list[dict[str, Any]]) -> list[Rescue]:
-        return [Rescue.from_engine(values).attach(self) for values in listed]
-
-    def _selector(self, snapshot: str | datetime | Snapshot | Rescue) -> str:
-        # The engine knows ids, prefixes and latest~n; a time is found here.
-        if isinstance(snapshot, Snapshot | Rescue):
-            return snapshot.snapshot
-        if isinstance(snapshot, datetime) or is_time(snapshot):
-            return select(self.snapshots(), snapshot).snapshot
-        return snapshot
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_open_again, self._reopen)

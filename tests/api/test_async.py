@@ -27,7 +27,7 @@ def test_every_verb_has_a_twin_with_the_same_arguments() -> None:
     verbs = {
         name: function
         for name, function in inspect.getmembers(nbws.Workspace, inspect.isfunction)
-        if not name.startswith("_") and not name.endswith("_async")
+        if not name.startswith("_") and not name.endswith("_async") and name not in {"find", "browse"}
     }
     assert {"save", "preview", "restore", "snapshots", "snapshot", "rescues", "dismiss", "usage", "check"} <= set(verbs)
     for name, function in verbs.items():

@@ -13,7 +13,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "nbws"
 
 MAY_IMPORT_ENGINE = {"nbws.workspace", "nbws.snapshot", "nbws.upkeep", "nbws.log", "nbws.store"}
-PURE = {"nbws.entries", "nbws.reports", "nbws.errors", "nbws.config", "nbws.billing", "nbws.quota", "nbws.retention"}
+PURE = {
+    "nbws.entries",
+    "nbws.values",
+    "nbws.reports",
+    "nbws.errors",
+    "nbws.config",
+    "nbws.billing",
+    "nbws.quota",
+    "nbws.retention",
+}
 PURE_STANDARD = {
     "__future__",
     "collections",
