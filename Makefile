@@ -23,10 +23,11 @@ $(VENV)/.tools: requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 
-# Release profile: the tests and the demo move real bytes.
+# Release profile: the tests and the demo move real bytes. What is edited during a build is newer than its mark.
 $(VENV)/.built: $(VENV)/.tools pyproject.toml $(filter rust/% Cargo.%,$(SOURCES))
+	touch $(VENV)/.building
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --locked
-	touch $@
+	mv $(VENV)/.building $@
 
 demo: build ## Saves, edits, upgrades, saves again and restores a real workspace, explaining each step
 	$(BIN)/nbws demo $(WORK)

@@ -236,3 +236,25 @@ def test_browsing_what_is_not_there(file_url: str, tree: Path, words: list[str],
     run_json("save", tree, file_url, "--create")
     result = run(words[0], file_url, *words[1:])
     assert (result.returncode, result.stdout) == (code, ""), result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    assert "_nbws_completion" in run(env={"_NBWS_COMPLETE": f"{shell}_source"}).stdout
+
+
+def test_completion_offers_commands() -> None:
+    asked = {"_NBWS_COMPLETE": "bash_complete", "COMP_WORDS": "nbws re", "COMP_CWORD": "1"}
+    assert run(env=asked).stdout.split() == ["plain,restore", "plain,rescues"]
+
+
+def test_a_preview_is_printed(file_url: str, tree: Path) -> None:
+    run_json("save", tree, file_url, "--create")
+    (tree / "new").write_bytes(b"new" * 1_000)
+    exact = run_json("preview", tree, file_url)
+    assert (exact["files_new"], exact["bytes_new"], exact["exact"]) == (1, 3_000, True)
+    assert run_json("preview", tree, file_url, "--estimate")["exact"] is False
+    text = run("preview", tree, file_url)
+    assert text.returncode == 0
+    assert "1 new" in text.stdout
+    assert "2 PUT" in text.stdout
