@@ -128,7 +128,7 @@ impl FileReader {
         Job::start(py, Interrupt::Drop, async move {
             file.read_at(offset, length)
                 .await
-                .map(|bytes| Content(Some(bytes.into())))
+                .map(|bytes| Content(Some(bytes)))
         })
     }
 }
@@ -161,7 +161,7 @@ impl TarReader {
         Job::start(py, Interrupt::Drop, async move {
             let piece = reader.next().await?;
             *place.lock().unwrap_or_else(|e| e.into_inner()) = Some(reader);
-            Ok(Content(piece.map(Into::into)))
+            Ok(Content(piece))
         })
     }
 
