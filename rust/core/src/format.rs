@@ -1,6 +1,7 @@
 //! The `format` object: what a repository was created as (`docs/format.md`, section 3).
 
 use crate::canonical;
+use crate::chunker::ChunkerParams;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RepositoryId;
 use crate::limits::{FORMAT_VERSION, FRAME_TARGET_BYTES, MAX_FORMAT_BYTES};
@@ -28,6 +29,17 @@ pub struct ChunkerSpec {
     pub minimum: u32,
     /// A file of at most so many bytes is one chunk.
     pub whole: u32,
+}
+
+impl From<&ChunkerSpec> for ChunkerParams {
+    fn from(spec: &ChunkerSpec) -> Self {
+        ChunkerParams {
+            average: spec.average,
+            minimum: spec.minimum,
+            maximum: spec.maximum,
+            whole: spec.whole,
+        }
+    }
 }
 
 impl Default for ChunkerSpec {

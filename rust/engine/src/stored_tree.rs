@@ -12,7 +12,9 @@ use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
 use nbws_core::record::Place;
 use nbws_core::snapshot::SnapshotRoot;
-use nbws_core::tree::{Body, Content, Run, SegmentReader, SegmentRef, decode_list, decode_node};
+use nbws_core::tree::{
+    Body, Content, Run, SegmentReader, SegmentRef, check_runs, decode_list, decode_node,
+};
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 
@@ -138,6 +140,24 @@ pub(crate) async fn segment_refs(
         refs.extend(below);
     }
     Ok(refs)
+}
+
+/// All runs of one file of `size` bytes, checked; its chunk lists are fetched.
+pub(crate) async fn file_runs(
+    access: &Access,
+    index: &Index,
+    content: &Content,
+    size: u64,
+) -> Result<Vec<Run>> {
+    let mut lists = HashMap::new();
+    if let Content::Listed { lists: refs, .. } = content {
+        let ids: Vec<ChunkId> = refs.iter().map(|list| list.id).collect();
+        let plain = chunks(access, index, &ids).await?;
+        lists.extend(ids.into_iter().zip(plain));
+    }
+    let runs = runs_of(content, &lists)?;
+    check_runs(content, size, &runs)?;
+    Ok(runs)
 }
 
 /// All runs of a file, from its entry or its chunk lists.

@@ -74,13 +74,7 @@ impl SnapshotReader {
                 cancel: &cancel,
             };
             let scanned = scan(&root, &options)?;
-            let spec = &snapshot.opened().access.inner.format.chunker;
-            let params = ChunkerParams {
-                average: spec.average,
-                minimum: spec.minimum,
-                maximum: spec.maximum,
-                whole: spec.whole,
-            };
+            let params = ChunkerParams::from(&snapshot.opened().access.inner.format.chunker);
             let side = LocalSide::new(&root, &scanned, &lists, params)?;
             with_directory(&snapshot, &segments, &side, &cancel)
         })

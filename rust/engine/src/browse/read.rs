@@ -1,11 +1,10 @@
 //! Reading files of a snapshot: any range, without the rest.
 
 use super::reader::{Opened, SnapshotReader, clean};
-use crate::stored_tree::runs_of;
+use crate::stored_tree::file_runs;
 use nbws_core::id::ChunkId;
-use nbws_core::tree::{Body, Content, Entry, Run, check_runs};
+use nbws_core::tree::{Body, Entry, Run};
 use nbws_core::{Error, ErrorKind, Result};
-use std::collections::HashMap;
 
 /// Plain bytes that are fetched together: a few requests at the same time, and little memory.
 const STEP_BYTES: u64 = 8 << 20;
@@ -61,18 +60,13 @@ impl SnapshotReader {
                 return Err(no_file(why, &entry.path));
             }
         };
-        let runs = match content {
-            Content::Inline(runs) => runs.clone(),
-            Content::Listed { lists, .. } => {
-                let Opened { access, index, .. } = self.opened();
-                let ids: Vec<ChunkId> = lists.iter().map(|list| list.id).collect();
-                let bytes = crate::stored_chunks::chunks(access, index, &ids).await?;
-                let lists: HashMap<ChunkId, Vec<u8>> = ids.into_iter().zip(bytes).collect();
-                runs_of(content, &lists)?
-            }
-        };
-        check_runs(content, size, &runs).map_err(|e| e.at_path(&entry.path))?;
-        Ok(runs)
+        let Opened { access, index, .. } = self.opened();
+        file_runs(access, index, content, size)
+            .await
+            .map_err(|e| match e.subject() {
+                "" => e.at_path(&entry.path),
+                _ => e,
+            })
     }
 }
 

@@ -3,17 +3,15 @@
 use super::Findings;
 use crate::directories::is_damage;
 use crate::report::CheckReport;
-use crate::stored_chunks::chunks;
-use crate::stored_tree::{self, runs_of};
+use crate::stored_tree;
 use crate::whole_tree::WholeTree;
 use crate::workspace::Access;
-use nbws_core::id::{ChunkId, SnapshotId};
+use nbws_core::id::SnapshotId;
 use nbws_core::index::Index;
 use nbws_core::ledger::Log;
 use nbws_core::record::Place;
-use nbws_core::tree::{Body, Content, Entry, SegmentReader, check_runs};
+use nbws_core::tree::{Body, Content, Entry, SegmentReader};
 use nbws_core::{Error, Result};
-use std::collections::HashMap;
 
 /// Every snapshot and rescue: are its tree and all its chunks there?
 pub(super) async fn snapshots(
@@ -112,18 +110,12 @@ async fn file(
     let Body::File { content, size, .. } = &entry.body else {
         return Ok(None);
     };
-    let mut lists = HashMap::new();
-    if let Content::Listed { lists: refs, .. } = content {
-        let ids: Vec<ChunkId> = refs.iter().map(|list| list.id).collect();
-        if let Some(hit) = ids.iter().find_map(|id| findings.hits(index, id)) {
-            return Ok(Some(hit));
-        }
-        let plain = chunks(access, index, &ids).await?;
-        lists.extend(ids.into_iter().zip(plain));
+    if let Content::Listed { lists, .. } = content
+        && let Some(hit) = lists.iter().find_map(|list| findings.hits(index, &list.id))
+    {
+        return Ok(Some(hit));
     }
-    let runs = runs_of(content, &lists)?;
-    check_runs(content, *size, &runs)?;
-    for run in &runs {
+    for run in &stored_tree::file_runs(access, index, content, *size).await? {
         let at = index.lookup(&run.id);
         if at.is_some_and(|at| at.chunk_len != run.length) {
             let why = "a chunk has another length than the tree says";

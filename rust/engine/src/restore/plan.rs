@@ -126,13 +126,7 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(inputs: &'a Inputs<'a>) -> Result<Self> {
-        let spec = &inputs.access.inner.format.chunker;
-        let params = ChunkerParams {
-            average: spec.average,
-            minimum: spec.minimum,
-            maximum: spec.maximum,
-            whole: spec.whole,
-        };
+        let params = ChunkerParams::from(&inputs.access.inner.format.chunker);
         // Tables for a million entries must not be doubled and copied while they grow.
         let mut entries = 0;
         for segment in inputs.segments {

@@ -188,7 +188,7 @@ fn read_all(
     (fresh, counts): (&FreshChunks, &Counts),
     (resources, level): (Resources, i32),
 ) -> Result<Vec<Outcome>> {
-    let params = chunker_params(access);
+    let params = ChunkerParams::from(&access.inner.format.chunker);
     let chunker = Chunker::new(params)?;
     let planned = &stage.planned;
     let frame_bytes = u64::from(access.inner.format.frame.target);
@@ -208,16 +208,6 @@ fn read_all(
     };
     begin_progress(access, planned);
     run_pipeline(parts, &left_out, packer, resources)
-}
-
-fn chunker_params(access: &Access) -> ChunkerParams {
-    let spec = &access.inner.format.chunker;
-    ChunkerParams {
-        average: spec.average,
-        minimum: spec.minimum,
-        maximum: spec.maximum,
-        whole: spec.whole,
-    }
 }
 
 /// The zstd level: with few cores compression decides how long a save takes.
