@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nbws.errors import NbwsError as NbwsError
     from nbws.exclusive import EpochSource as EpochSource
     from nbws.exclusive import LockFile as LockFile
+    from nbws.files import AsyncFile as AsyncFile
+    from nbws.listing import Listing as Listing
     from nbws.progress import Progress as Progress
     from nbws.reports import CheckReport as CheckReport
     from nbws.reports import DoctorReport as DoctorReport
@@ -38,12 +40,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AsyncFile",
     "CheckReport",
     "Diff",
     "DoctorReport",
     "Entry",
     "EpochSource",
     "ExportReport",
+    "Listing",
     "LockFile",
     "NbwsError",
     "Preview",
@@ -59,9 +63,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "AsyncFile": "nbws.files",
     "CheckReport": "nbws.reports",
     "DoctorReport": "nbws.reports",
     "EpochSource": "nbws.exclusive",
+    "Listing": "nbws.listing",
     "LockFile": "nbws.exclusive",
     "Diff": "nbws.entries",
     "Entry": "nbws.entries",

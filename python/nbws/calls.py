@@ -1,4 +1,4 @@
-"""How a verb is called: waited for, or awaited. Both consume the same running job of the engine."""
+"""How a verb is called: waited for, or awaited. Both run the same steps: jobs of the engine, and work for another thread."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import functools
 import inspect
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
+from nbws.errors import InvalidInput
 from nbws.progress import sink_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
     from nbws.progress import EngineSink, ProgressTarget
 
-__all__ = ["Call", "Hold", "Job", "twin", "verb"]
+__all__ = ["Call", "Elsewhere", "Hold", "Job", "Steps", "twin", "verb"]
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -50,23 +51,50 @@ class Hold(Protocol):
         """Gives it back."""
 
 
+class Elsewhere:
+    """Work that may block: a caller that waits does it itself, an event loop has a thread do it and awaits what comes back."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+
+
+if TYPE_CHECKING:
+    # What a verb does, one after the other: it yields what must end first, is sent its answer, and returns its own.
+    Steps: TypeAlias = Generator[Job | Elsewhere, Any, Result]
+
+
 class Call(Generic[Result]):
-    """A verb: how it starts, how its answer is read, and what is held meanwhile."""
+    """A verb: its steps, and what is held meanwhile."""
 
     def __init__(
         self,
+        steps: Callable[[], Steps[Result]],
+        *,
+        progress: ProgressTarget = None,
+        label: str = "",
+        hold: Hold | None = None,
+    ) -> None:
+        self._steps = steps
+        self._progress = progress
+        self._label = label
+        self._hold = hold
+
+    @classmethod
+    def one(
+        cls,
         start: Callable[[], Job],
         read: Callable[[Any], Result],
         *,
         progress: ProgressTarget = None,
         label: str = "",
         hold: Hold | None = None,
-    ) -> None:
-        self._start = start
-        self._read = read
-        self._progress = progress
-        self._label = label
-        self._hold = hold
+    ) -> Call[Result]:
+        """A verb of one job: how it starts, and how its answer is read."""
+
+        def steps() -> Steps[Result]:
+            return read((yield start()))
+
+        return Call(steps, progress=progress, label=label, hold=hold)
 
     def wait(self) -> Result:
         """Waits for the end; Ctrl-C and a raising progress callback interrupt the verb and wait for its own end."""
@@ -74,7 +102,7 @@ class Call(Generic[Result]):
             self._hold.acquire()
         try:
             with sink_for(self._progress, self._label) as sink:
-                return self._read(self._start().wait(sink))
+                return self._run(sink)
         finally:
             if self._hold is not None:
                 self._hold.release()
@@ -85,10 +113,69 @@ class Call(Generic[Result]):
             await asyncio.to_thread(self._hold.acquire)
         try:
             with sink_for(self._progress, self._label) as sink:
-                return self._read(await _end_of(self._start(), sink))
+                return await self._run_async(sink)
         finally:
             if self._hold is not None:
                 self._hold.release()
+
+    def _run(self, sink: EngineSink | None) -> Result:
+        steps = self._steps()
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = _done_here(step) if isinstance(step, Elsewhere) else step.wait(sink)
+                except BaseException as error:  # noqa: BLE001  the verb decides what it means
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return cast("Result", end.value)
+
+    async def _run_async(self, sink: EngineSink | None) -> Result:
+        steps = self._steps()
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await (_done_elsewhere(step) if isinstance(step, Elsewhere) else _end_of(step, sink))
+                except BaseException as error:  # noqa: BLE001  the verb decides what it means
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            return cast("Result", end.value)
+
+
+def _done_here(step: Elsewhere) -> Any:
+    answer = step.work()
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise InvalidInput("what this call was given must be awaited: use its twin with the suffix _async")
+    return answer
+
+
+async def _done_elsewhere(step: Elsewhere) -> Any:
+    work = asyncio.ensure_future(asyncio.to_thread(step.work))
+    cancelled = await _finished(work, lambda: None)
+    if cancelled is not None:
+        raise cancelled
+    answer = work.result()
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _finished(work: asyncio.Future[Any], interrupt: Callable[[], object]) -> asyncio.CancelledError | None:
+    """Awaits an end, also when the task is cancelled meanwhile: what is being written comes to its own end first."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            # A second cancellation changes nothing.
+            cancelled = cancelled or error
+            interrupt()
+    return cancelled
 
 
 async def _end_of(job: Job, sink: EngineSink | None) -> Any:
@@ -112,14 +199,7 @@ async def _end_of(job: Job, sink: EngineSink | None) -> Any:
             loop.call_soon_threadsafe(look)
 
     job.subscribe(listen)
-    cancelled: asyncio.CancelledError | None = None
-    while not ended.done():
-        try:
-            await asyncio.shield(ended)
-        except asyncio.CancelledError as error:
-            # What is being written comes to its own end first; a second cancellation changes nothing.
-            cancelled = cancelled or error
-            job.interrupt()
+    cancelled = await _finished(ended, job.interrupt)
     if cancelled is not None:
         raise cancelled
     if raised:

@@ -34,7 +34,7 @@ def doctor(url: StoreLike, *, prefix: str | None = None, store: Mapping[str, str
         Unavailable, Denied: the store can't be reached, or refuses.
     """
     place, options = locate(url, prefix, store)
-    return Call(lambda: _nbws.doctor(place, {"store": options}), DoctorReport.from_engine)
+    return Call.one(lambda: _nbws.doctor(place, {"store": options}), DoctorReport.from_engine)
 
 
 doctor_async = twin(doctor)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from nbws.calls import Steps
     from nbws.exclusive import EpochSource
     from nbws.progress import ProgressTarget
     from nbws.snapshot import Rescue, Snapshot
@@ -120,7 +121,7 @@ class Workspace(History):
             "store": store_options,
         }
         reopen = (place, {**plain, "create": False, "exclusive": exclusive})
-        return Call(
+        return Call.one(
             lambda: _nbws.Workspace.open(place, {**plain, "exclusive": exclusive is not None}),
             lambda engine: cls(engine, reopen, exclusive),
             hold=exclusive if plain["create"] else None,
@@ -203,7 +204,7 @@ class Workspace(History):
             "memory_bytes": _size(memory),
             "limit_rate": _size(limit_rate),
         }
-        return Call(
+        return Call.one(
             lambda: self._engine.save(directory, options),
             SaveReport.from_engine,
             progress=progress,
@@ -259,7 +260,7 @@ class Workspace(History):
             "threads": threads,
             "memory_bytes": _size(memory),
         }
-        return Call(
+        return Call.one(
             lambda: self._engine.preview(directory, options, estimate),
             Preview.from_engine,
             progress=progress,
@@ -311,7 +312,6 @@ class Workspace(History):
         if delete not in _DELETE:
             raise InvalidInput(f'delete is "auto", True or False, not {delete!r}', operation="restore")
         options = {
-            "snapshot": self._selector(snapshot),
             "paths": None if paths is None else [_path(path) for path in _several("paths", paths)],
             "delete": _DELETE[delete],
             "verify": verify,
@@ -320,13 +320,12 @@ class Workspace(History):
             "threads": threads,
             "memory_bytes": _size(memory),
         }
-        return Call(
-            lambda: self._engine.restore(directory, options),
-            RestoreReport.from_engine,
-            progress=progress,
-            label="restore",
-            hold=self._exclusive,
-        )
+
+        def steps() -> Steps[RestoreReport]:
+            name = yield from self.named(snapshot)
+            return RestoreReport.from_engine((yield self._engine.restore(directory, {**options, "snapshot": name})))
+
+        return Call(steps, progress=progress, label="restore", hold=self._exclusive)
 
     restore_async = twin(restore)
 
@@ -341,7 +340,7 @@ class Workspace(History):
         fraction = float(read_data)
         if not 0.0 <= fraction <= 1.0:
             raise InvalidInput(f"read_data is True, False or a fraction from 0 to 1, not {read_data!r}")
-        return Call(
+        return Call.one(
             lambda: self._engine.check({"read_data": fraction}),
             CheckReport.from_engine,
             progress=progress,

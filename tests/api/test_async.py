@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import random
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import nbws
@@ -23,19 +25,113 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, 60))
 
 
-def test_every_verb_has_a_twin_with_the_same_arguments() -> None:
+# Steps for other verbs, and what only describes.
+NO_VERBS = {"named", "opened", "attach", "to_dict", "from_engine"}
+
+
+@pytest.mark.parametrize("cls", [nbws.Workspace, nbws.Snapshot, nbws.Rescue])
+def test_every_verb_has_a_twin_with_the_same_arguments(cls: type) -> None:
     verbs = {
         name: function
-        for name, function in inspect.getmembers(nbws.Workspace, inspect.isfunction)
-        if not name.startswith("_") and not name.endswith("_async") and name not in {"find", "browse"}
+        for name, function in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_") and not name.endswith("_async") and name not in NO_VERBS
     }
-    assert {"save", "preview", "restore", "snapshots", "snapshot", "rescues", "dismiss", "usage", "check"} <= set(verbs)
+    assert {"save", "find", "check"} <= set(verbs) or {
+        "ls",
+        "stat",
+        "read",
+        "open_file",
+        "diff",
+        "du",
+        "export",
+    } == set(verbs)
     for name, function in verbs.items():
-        other = getattr(nbws.Workspace, f"{name}_async")
+        other = getattr(cls, f"{name}_async")
         assert inspect.iscoroutinefunction(other)
-        assert inspect.signature(other) == inspect.signature(function)
+        assert inspect.signature(other).parameters == inspect.signature(function).parameters
         assert "Call" not in str(inspect.signature(function))
         assert other.__name__ == f"{name}_async"
+        if name != "open_file":
+            assert inspect.signature(other) == inspect.signature(function)
+
+
+class Collector:
+    """A writer of the kind that event loops have."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def write(self, piece: bytes) -> None:
+        await asyncio.sleep(0)
+        self.pieces.append(bytes(piece))
+
+
+def test_snapshots_are_read_without_blocking(url: str, tree: Path) -> None:
+    workspace = nbws.Workspace.open(url, create=True)
+    workspace.save(tree)
+    (tree / "new.txt").write_text("new")
+    workspace.save(tree)
+
+    async def work() -> None:
+        first, second = await workspace.snapshot_async("latest~1"), await workspace.find_async()
+        assert await second.ls_async(recursive=True) == second.ls(recursive=True)
+        assert await second.stat_async("new.txt") == second.stat("new.txt")
+        assert await second.read_async("new.txt") == b"new"
+        assert await second.du_async() == second.du()
+        assert [entry.path for entry in (await first.diff_async(second)).added] == ["new.txt"]
+        assert [entry.path for entry in (await first.diff_async("latest")).added] == ["new.txt"]
+        assert (await second.diff_async(tree)).is_empty
+        collector, file = Collector(), io.BytesIO()
+        report = await second.export_async(collector)
+        assert await second.export_async(file) == report == second.export(io.BytesIO())
+        assert b"".join(collector.pieces) == file.getvalue()
+        with pytest.raises(errors.NotFound):
+            await second.stat_async("nothing")
+        with pytest.raises(errors.InvalidInput, match="_async"):
+            second.export(collector)
+
+    run(work())
+
+
+def test_a_time_is_found_without_blocking(url: str, tree: Path, tmp_path: Path) -> None:
+    workspace = nbws.Workspace.open(url, create=True)
+    saved = workspace.save(tree)
+    now = datetime.now(UTC)
+    (tree / "later.txt").write_text("later")
+    workspace.save(tree)
+
+    async def work() -> None:
+        assert (await workspace.snapshot_async(now)).snapshot == saved.snapshot
+        assert (await workspace.restore_async(tmp_path / "restored", snapshot=now)).snapshot == saved.snapshot
+        with pytest.raises(errors.NotFound):
+            await workspace.find_async("2001-01-01")
+
+    run(work())
+
+
+def test_an_awaited_file_seeks_and_reads(url: str, tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    content = random.Random(7).randbytes(300_000)
+    (tmp_path / "workspace" / "f").write_bytes(content)
+    workspace = nbws.Workspace.open(url, create=True)
+    workspace.save(tmp_path / "workspace")
+
+    async def work() -> None:
+        async with await (await workspace.snapshot_async()).open_file_async("f") as file:
+            assert (file.name, file.size, file.tell()) == ("f", len(content), 0)
+            assert await file.read(1000) == content[:1000]
+            assert await file.read(0) == b""
+            assert file.seek(-10, io.SEEK_END) == len(content) - 10
+            assert await file.read(100) == content[-10:]
+            assert await file.read() == b""
+            file.seek(len(content) + 5)
+            assert await file.read(1) == b""
+            file.seek(0)
+            assert await file.read() == content
+        with pytest.raises(ValueError, match="closed"):
+            await file.read(1)
+
+    run(work())
 
 
 def test_twins_answer_like_the_verbs(url: str, tree: Path, tmp_path: Path) -> None:

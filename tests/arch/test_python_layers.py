@@ -12,9 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "nbws"
 
-MAY_IMPORT_ENGINE = {"nbws.workspace", "nbws.snapshot", "nbws.upkeep", "nbws.log", "nbws.store"}
+MAY_IMPORT_ENGINE = {"nbws.workspace", "nbws.snapshot", "nbws.upkeep", "nbws.log", "nbws.store", "nbws.files"}
 PURE = {
     "nbws.entries",
+    "nbws.naming",
+    "nbws.rendering",
     "nbws.values",
     "nbws.reports",
     "nbws.errors",

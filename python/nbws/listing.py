@@ -1,0 +1,50 @@
+"""Lists of like reports: ordinary lists that also show as a table in a notebook and export as an Arrow stream."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nbws.rendering import render_listing
+from nbws.values import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Listing"]
+
+Item = TypeVar("Item", bound=Report)
+
+
+class Listing(list[Item]):
+    r"""A list of reports of one class.
+
+    ``pyarrow.table(listing)``, ``polars.DataFrame(listing)``, ``pandas.DataFrame.from_arrow(listing)`` and others take it as
+    a table with one column for each field: times become timestamps in UTC, tuples of text lists. Bytes of a name that are
+    not UTF-8 are written as ``\xff``. That needs ``pip install 'nbws[arrow]'``; nothing else does.
+    """
+
+    def __init__(self, kind: type[Item], items: Iterable[Item] = ()) -> None:
+        super().__init__(items)
+        self._kind = kind
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Returns plain values, as ``--json`` prints them."""
+        return [item.to_dict() for item in self]
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Exports the list as an Arrow stream.
+
+        Raises:
+            ImportError: ``arro3-core`` is not installed.
+        """
+        from nbws.arrow import table_of  # noqa: PLC0415  # an optional extra
+
+        return table_of(self._kind, self).__arrow_c_stream__(requested_schema)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self._kind, list(self)))
+
+    def _repr_html_(self) -> str:
+        columns = [field.name for field in dataclasses.fields(self._kind)]
+        return render_listing(f"{self._kind.__name__} list", columns, self)
