@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 try:
-    from arro3.core import Array, DataType, Table, list_array
+    from arro3.core import Array, DataType, Field, Table, list_array
 except ImportError as error:
     raise ImportError("exporting to Arrow needs arro3-core: pip install 'nbws[arrow]'") from error
 
@@ -57,7 +57,8 @@ def _times(values: Iterable[datetime | None]) -> Array:
 
 def _text_lists(values: Sequence[Sequence[str]]) -> Array:
     ends = [0, *accumulate(len(texts) for texts in values)]
-    return list_array(Array(ends, DataType.int32()), _texts(text for texts in values for text in texts))
+    item = DataType.list(Field("item", DataType.utf8()))
+    return list_array(Array(ends, DataType.int32()), _texts(text for texts in values for text in texts), type=item)
 
 
 def _utf8(text: str) -> str:

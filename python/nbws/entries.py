@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from nbws.reports import Report, Skipped
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Changed", "Diff", "Entry", "ExportReport"]
 

@@ -11,6 +11,8 @@ from nbws.values import Report
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from arro3.core import Table
+
 __all__ = ["Listing"]
 
 Item = TypeVar("Item", bound=Report)
@@ -19,9 +21,9 @@ Item = TypeVar("Item", bound=Report)
 class Listing(list[Item]):
     r"""A list of reports of one class.
 
-    ``pyarrow.table(listing)``, ``polars.DataFrame(listing)``, ``pandas.DataFrame.from_arrow(listing)`` and others take it as
-    a table with one column for each field: times become timestamps in UTC, tuples of text lists. Bytes of a name that are
-    not UTF-8 are written as ``\xff``. That needs ``pip install 'nbws[arrow]'``; nothing else does.
+    Anything that reads Arrow streams takes it as a table: one column for each field, times as timestamps in UTC, tuples of
+    text as lists. Bytes of a name that are not UTF-8 are written as ``\xff``. Some libraries treat every list as a column or
+    as rows: give them `to_arrow`, as in ``polars.DataFrame(listing.to_arrow())``. Arrow needs ``pip install 'nbws[arrow]'``.
     """
 
     def __init__(self, kind: type[Item], items: Iterable[Item] = ()) -> None:
@@ -32,15 +34,23 @@ class Listing(list[Item]):
         """Returns plain values, as ``--json`` prints them."""
         return [item.to_dict() for item in self]
 
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Exports the list as an Arrow stream.
+    def to_arrow(self) -> Table:
+        """Returns the list as a table of ``arro3``, which polars, pandas, pyarrow, duckdb and others take.
 
         Raises:
             ImportError: ``arro3-core`` is not installed.
         """
         from nbws.arrow import table_of  # noqa: PLC0415  # an optional extra
 
-        return table_of(self._kind, self).__arrow_c_stream__(requested_schema)
+        return table_of(self._kind, self)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Exports the list as an Arrow stream.
+
+        Raises:
+            ImportError: ``arro3-core`` is not installed.
+        """
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self._kind, list(self)))

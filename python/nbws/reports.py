@@ -7,14 +7,12 @@ Paths are ``os.fsdecode`` strings: names that are not UTF-8 carry surrogate esca
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from datetime import datetime
+from typing import ClassVar
 
 from nbws.values import Report, format_size, time_from_ms
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
 
 __all__ = [
     "CheckReport",

@@ -51,8 +51,9 @@ class Browsable(SavedState):
 
     __slots__ = _HANDLES
 
-    _workspace: History
-    _opened: SnapshotReader
+    if TYPE_CHECKING:  # who looks the types of fields up must not meet these
+        _workspace: History
+        _opened: SnapshotReader
 
     def attach(self, workspace: History) -> Self:
         """Ties it to the repository that it is read from."""

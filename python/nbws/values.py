@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping  # noqa: TC003  # others look the types of fields up at run time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from nbws.rendering import format_size, render_report
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Report", "format_size", "time_from_ms"]
 

@@ -6,8 +6,10 @@ import ast
 import dataclasses
 import importlib.metadata
 from pathlib import Path
+from typing import get_type_hints
 
 import nbws
+import pytest
 from nbws import _nbws, entries, errors, reports
 from nbws.cli.main import EXIT_CODES
 from nbws.snapshot import Rescue, Snapshot
@@ -93,3 +95,9 @@ def test_the_stub_names_what_the_extension_has() -> None:
 
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("cls", [cls for kinds in CLASSES.values() for cls in kinds])
+def test_types_of_fields_can_be_looked_up(cls: type[reports.Report]) -> None:
+    hints = get_type_hints(cls)
+    assert {field.name for field in dataclasses.fields(cls)} <= set(hints)
