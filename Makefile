@@ -6,12 +6,15 @@ BIN := $(VENV)/bin
 WORK ?= demo-work
 # Where wheels and installed copies for checks go; below the build directory of cargo.
 CHECK_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/check
+# The documentation's tools and its site.
+DOCS_VENV ?= $(VENV)-docs
+DOCS_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/docs
 
 SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test soak bench audit rust-checks python-checks stubs pytest clean
+.PHONY: help build demo test soak bench audit rust-checks python-checks stubs pytest docs clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,10 +66,18 @@ soak: build ## Runs the long tests: full model, millions of files, large files
 bench: build ## Compares nbws with restic on a real environment
 	$(BIN)/python benches/run.py
 
+docs: $(DOCS_VENV)/.tools ## Builds the documentation site from the sources alone
+	PYTHONPATH=python $(DOCS_VENV)/bin/python docs/site/build.py $(DOCS_DIR)
+
+$(DOCS_VENV)/.tools: docs/requirements.txt
+	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	touch $@
+
 audit: $(VENV)/.tools ## Checks licences and known vulnerabilities of all dependencies
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check
-	$(BIN)/pip-audit --requirement requirements-dev.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --requirement requirements-dev.txt --requirement docs/requirements.txt --no-deps --disable-pip
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) target $(WORK)
+	rm -rf $(VENV) $(DOCS_VENV) target $(WORK)

@@ -36,9 +36,11 @@ class NbwsError(Exception):
     Attributes:
         kind: the stable name of the kind, equal to the class name.
         retryable: whether the same call may succeed later without a change by the caller.
+        message: what went wrong, one sentence for people; never holds a secret.
         operation: the operation that failed, such as ``"read pack"``, or ``""``.
         path: the key, URL or path that was hit, printable, or None.
         rescue: the snapshot id under which the work of a failed save was kept, or None.
+        os_error: the number of the operating system's error (see `errno`) where there is one, else None.
     """
 
     kind: ClassVar[str] = "Internal"
