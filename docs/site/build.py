@@ -78,6 +78,7 @@ class Page(HTMLParser):
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del tag
         values = dict(attrs)
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
         self.titles |= {values.get("title") or ""}
