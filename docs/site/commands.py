@@ -13,7 +13,7 @@ MARK = "<!-- commands -->"
 
 def reference() -> str:
     """All commands as Markdown, in the order of `nbws --help`."""
-    root = click.Context(cli, info_name="nbws")
+    root = click.Context(cli, info_name="nbws", **cli.context_settings)
     return "\n".join(_command(root, name) for name in cli.list_commands(root))
 
 
@@ -21,7 +21,8 @@ def _command(root: click.Context, name: str) -> str:
     command = cli.commands[name]
     context = click.Context(command, info_name=name, parent=root)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    options = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
+    shown = [param for param in command.get_params(context) if isinstance(param, click.Option)]
+    options = [record for param in shown if (record := param.get_help_record(context))]
     rows = [f"| `{flags}` | {_escaped(meaning)} |" for flags, meaning in options]
     table = "\n".join(["| option | meaning |", "|---|---|", *rows])
     return f"## nbws {name}\n\n```text\n{usage}\n```\n\n{_escaped(inspect.cleandoc(command.help or ''))}\n\n{table}\n"

@@ -171,7 +171,8 @@ class Workspace(History):
             reread: read every file, whatever its times say.
             take_over: save although another writer holds the claim or this target was not restored from here.
             cachedir_tag: leave out directories that a ``CACHEDIR.TAG`` marks.
-            hard_bytes: the size of the workspace that must not be passed; more raises `QuotaExceeded`.
+            hard_bytes: bytes that the workspace should not pass: large files that would are left out, and the save is partial.
+                Notebooks, code and small files are always stored.
             limit_rate: upload at most so many bytes a second.
             memory: memory to use; default from the memory limit of the machine or container.
             threads: threads to use; default one for each core.
@@ -180,11 +181,12 @@ class Workspace(History):
 
         Raises:
             NotFound: the directory does not exist.
-            Conflict: another save of this directory is running, or another writer is at work.
+            Conflict: the epoch source gave no turn in time, or a prune kept getting in the way. Another save or restore of
+                this directory is waited for.
             Fenced: a newer writer took over; ``rescue`` names the snapshot that keeps this work.
             CommitUnknown: the store did not say whether the save landed; the next one finds out.
             InvalidState: it is not proven that the directory holds the present head; ``rescue`` names what was kept.
-            QuotaExceeded: ``hard_bytes`` would be passed.
+            QuotaExceeded: the store is full.
         """
         if quota is not None:
             raise Unsupported(
@@ -239,7 +241,7 @@ class Workspace(History):
             reread: read every file, whatever its times say.
             take_over: preview a save that takes over.
             cachedir_tag: leave out directories that a ``CACHEDIR.TAG`` marks.
-            hard_bytes: the size of the workspace that must not be passed.
+            hard_bytes: bytes that the workspace should not pass.
             estimate: look at names, times and sizes only, in the time of a save without changes. Otherwise everything is
                 read, cut, hashed and compressed, and the answer is exact as long as the directory stays as it is.
             memory: memory to use.
@@ -248,7 +250,6 @@ class Workspace(History):
 
         Raises:
             NotFound: the directory does not exist.
-            Conflict: a save or restore of this directory is running.
         """
         options = {
             "exclude": _strings("exclude", exclude),

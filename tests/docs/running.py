@@ -29,7 +29,7 @@ ENDPOINT = "https://s3.example.com"
 TIME = "2026-11-22T18:00"
 # Languages of blocks that say something and do nothing.
 SILENT = {"text"}
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 _END = "\x1e"
 _CHANGING = [

@@ -41,7 +41,7 @@ _NEXT_STEP = {
     "Fenced": "Somebody else saves to this repository now; restore from it before you save again.",
     "CommitUnknown": "Run the same command again: it finds out whether the save landed.",
     "NotFound": "Check the URL, path or snapshot id; `nbws snapshots URL` lists the snapshots of a repository.",
-    "QuotaExceeded": "Remove or exclude files, or raise --hard-bytes.",
+    "QuotaExceeded": "The store is full: make room there, or raise its own limit.",
     "Unavailable": "Check the network and the endpoint, then run the same command again.",
     "Denied": "Check the credentials (AWS_ACCESS_KEY_ID and so on) and what they may do.",
     "Corrupt": "Run `nbws check URL --read-data` to see what is hit; older snapshots may be whole.",

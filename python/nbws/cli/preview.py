@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("url")
 @click.option("--estimate", is_flag=True, help="Look at names, times and sizes only; read nothing.")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths; gitignore syntax.")
-@click.option("--hard-bytes", type=SizeType(), help="A limit that the workspace must not pass.")
+@click.option("--hard-bytes", type=SizeType(), help="Leave out large files that would pass this size.")
 @click.option("--take-over", is_flag=True, help="Preview a save that takes over.")
 @json_option
 def preview(

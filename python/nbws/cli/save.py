@@ -51,7 +51,7 @@ class _LevelType(click.ParamType[str | int]):
 @click.option("--comment", metavar="TEXT", help="A note that the snapshot carries.")
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths; gitignore syntax.")
 @click.option("--level", type=_LevelType(), default="auto", show_default=True, help="Compression level.")
-@click.option("--hard-bytes", type=SizeType(), help="Refuse a workspace larger than this.")
+@click.option("--hard-bytes", type=SizeType(), help="Leave out large files that would pass this size.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="Save what is complete by then.")
 @click.option("--reread", is_flag=True, help="Read every file, whatever its times say.")
 @click.option("--limit-rate", type=SizeType(), help="Upload at most so many bytes a second.")
