@@ -62,9 +62,9 @@ class Document:
 
     @property
     def links(self) -> list[str]:
-        """Where links lead to, as written."""
-        inline = (child for token in self._tokens for child in token.children or ())
-        return [str(token.attrs["href"]) for token in inline if token.type == "link_open"]
+        """Where links and images lead to, as written."""
+        inline = [child for token in self._tokens for child in token.children or ()]
+        return [str(token.attrs[name]) for token in inline for name in ("href", "src") if name in token.attrs]
 
     @property
     def anchors(self) -> set[str]:
