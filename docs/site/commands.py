@@ -18,7 +18,8 @@ def reference() -> str:
 
 
 def _command(root: click.Context, name: str) -> str:
-    command = cli.commands[name]
+    command = cli.get_command(root, name)
+    assert command is not None
     context = click.Context(command, info_name=name, parent=root)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     shown = [param for param in command.get_params(context) if isinstance(param, click.Option)]

@@ -67,9 +67,13 @@ def test_every_page_is_in_a_menu() -> None:
     assert [str(page) for page in pages if f"'{page}'" not in menu] == []
 
 
-@pytest.mark.parametrize("name", list(cli.commands))
+ROOT_CONTEXT = click.Context(cli)
+
+
+@pytest.mark.parametrize("name", cli.list_commands(ROOT_CONTEXT))
 def test_every_command_says_what_it_does(name: str) -> None:
-    command = cli.commands[name]
+    command = cli.get_command(ROOT_CONTEXT, name)
+    assert command is not None
     assert command.help
     assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
 
