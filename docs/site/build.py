@@ -30,7 +30,7 @@ def main(directory: Path) -> None:
     pages = collect(directory / "pages")
     generated = directory / "pages" / "docs" / "reference" / "command-line.md"
     generated.write_text(generated.read_text().replace(commands.MARK, commands.reference()))
-    shutil.copy(CONFIG, directory)
+    (directory / CONFIG.name).write_text(CONFIG.read_text().replace("{root}", str(ROOT)))
     build(directory)
     problems = [*missing_from_menu(pages), *broken_links(directory / "site"), *missing_names(directory / "site")]
     if problems:
