@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nbws.snapshot import Rescue as Rescue
     from nbws.snapshot import Snapshot as Snapshot
     from nbws.upkeep import doctor as doctor
+    from nbws.upkeep import doctor_async as doctor_async
     from nbws.workspace import Workspace as Workspace
 
     __version__: str
@@ -60,6 +61,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "doctor",
+    "doctor_async",
 ]
 
 _HOME = {
@@ -82,6 +84,7 @@ _HOME = {
     "Usage": "nbws.reports",
     "Workspace": "nbws.workspace",
     "doctor": "nbws.upkeep",
+    "doctor_async": "nbws.upkeep",
 }
 
 
