@@ -29,23 +29,7 @@ VERSION = {
     *("nbws.cli", "nbws.cli.main", "nbws.errors", "click"),
     *("ast", "dis", "inspect", "linecache", "opcode", "token", "tokenize", "weakref"),
     *("datetime", "errno", "gettext", "json", "locale", "math", "string", "struct", "textwrap", "threading", "uuid"),
-    *("fnmatch", "ntpath", "pathlib", "platform", "shutil", "tempfile", "urllib"),
-    # The version is in the metadata of the installed package, which the standard library reads as a mail.
-    *(
-        "array",
-        "base64",
-        "binascii",
-        "bisect",
-        "bz2",
-        "calendar",
-        "csv",
-        "email",
-        "ipaddress",
-        "lzma",
-        "quopri",
-        "random",
-    ),
-    *("select", "selectors", "socket", "zipfile", "zlib"),
+    *("nbws._nbws", "fnmatch", "ntpath", "pathlib", "platform", "urllib"),
 }
 
 SHOW = """

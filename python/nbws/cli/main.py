@@ -9,6 +9,7 @@ from importlib import import_module
 
 import click
 
+import nbws
 from nbws.errors import Internal, NbwsError
 
 __all__ = ["EXIT_CODES", "cli", "main"]
@@ -84,8 +85,22 @@ class _Group(click.Group):
         return command
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    if value and not context.resilient_parsing:
+        click.echo(f"nbws, version {nbws.__version__}")
+        context.exit()
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="nbws", prog_name="nbws")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Saves and restores notebook workspaces in object storage.
