@@ -1,0 +1,197 @@
+"""The results as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbws_bench.cases import CASES
+from nbws_bench.figures import ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+OURS = "nbws"
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+_LABELS = {case: case.replace("_", " ") for case in CASES}
+_VERBS = ("put", "get", "list", "head", "delete", "other")
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """All tables; ``result`` is what goes into the JSON file."""
+    parts = [_machine(result), _tools(result)]
+    for tree in result["trees"]:
+        files, size = tree["files"], tree["bytes"]
+        figures = [figure for figure in result["figures"] if figure["tree"] == tree["name"]]
+        if figures:
+            parts.append(f"### {tree['name']}: {tree['text']}, {files:,} files, {size / 1e9:.2f} GB")
+            parts += [_ratios(figures), _absolute(figures)]
+    parts += [_traffic(result), _lost(result), _start_up(result), _surface(result)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def replace_between(path: Path, text: str) -> None:
+    """Puts ``text`` between the marks in a document."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"{path} has no marks {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [titles, ["---"] * len(titles), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    calibration = result["calibration"]
+    return (
+        f"{result['date']}, `BENCH={result['mode']}`: {machine['cores']} cores ({machine['processor']}), "
+        f"{machine['memory_gb']:.0f} GB of memory, kernel {machine['kernel']}, {machine['file_system']}, "
+        f"Python {machine['python']}; {result['rounds']} rounds. {calibration['rejected']} of {calibration['rows']} measured commands "
+        f"were rejected because the machine had slowed down by more than {calibration['drift']:.0%} around them; "
+        "† marks medians of rejected ones, where there were no others."
+    )
+
+
+def _tools(result: dict[str, Any]) -> str:
+    rows = [(tool["name"], tool["version"], tool["settings"]) for tool in result["tools"]]
+    text = table(["tool", "version", "settings"], rows)
+    for name, reason in {**result["absent"], **result["left_out"]}.items():
+        text += f"\n- {name}: not compared: {reason}." if "\n-" in text else f"\n\n- {name}: not compared: {reason}."
+    for failure in result["failures"]:
+        text += f"\n- {failure['tool']} failed on {failure['tree']}: `{failure['error'][:200]}`"
+    return text
+
+
+def _ratios(figures: list[dict[str, Any]]) -> str:
+    tools = _names(figures)[1:]
+    found = {(figure["case"], figure["tool"]): figure for figure in figures}
+    rows = []
+    for case in CASES:
+        if (case, OURS) not in found:
+            continue
+        ours = found[case, OURS]
+        cells = [_ratio_cell(ours, found.get((case, tool))) for tool in tools]
+        rows.append([_LABELS[case], *cells])
+    head = "Wall time of nbws by that of the other tool, in brackets user and system time; below 1, nbws is faster.\n\n"
+    return head + table(["case", *tools], rows)
+
+
+def _ratio_cell(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str:
+    if theirs is None:
+        return "failed"
+    if theirs["wrong"]:
+        return "wrong tree"
+    wall, cpu = ratio(ours["wall_s"], theirs["wall_s"]), ratio(ours["cpu_s"], theirs["cpu_s"])
+    mark = "" if ours["is_settled"] and theirs["is_settled"] else "†"
+    return "-" if wall is None or cpu is None else f"**{wall:.2f}**{mark} ({cpu:.2f})"
+
+
+def _absolute(figures: list[dict[str, Any]]) -> str:
+    order = {name: number for number, name in enumerate(CASES)}
+    rows = []
+    for figure in sorted(figures, key=lambda figure: order[figure["case"]]):
+        is_restore = figure["case"] in {"restore", "in_place"}
+        stored = "" if is_restore or figure["stored_bytes"] is None else f"{figure['stored_bytes'] / 1e6:,.1f}"
+        mark = "" if figure["is_settled"] else "†"
+        wrong = f" (wrong tree: {figure['wrong'][:80]})" if figure["wrong"] else ""
+        rows.append(
+            [
+                _LABELS[figure["case"]],
+                f"{figure['tool']}{wrong}",
+                f"{figure['wall_s']:.2f}{mark}",
+                f"{figure['wall_min_s']:.2f} to {figure['wall_max_s']:.2f}",
+                f"{figure['cpu_s']:.2f}",
+                f"{figure['peak_bytes'] / 2**20:.0f}",
+                stored,
+                figure["rows"],
+            ]
+        )
+    return table(["case", "tool", "wall s", "range", "user+sys s", "peak MiB", "stored MB", "of"], rows)
+
+
+def _traffic(result: dict[str, Any]) -> str:
+    rows = result["traffic"]
+    if not rows:
+        return ""
+    lines = []
+    for case in CASES:
+        for row in rows:
+            if row["case"] != case:
+                continue
+            sent = row["traffic"]
+            verbs = ", ".join(f"{sent[verb]:,} {verb.upper()}" for verb in _VERBS if sent.get(verb))
+            total = sum(sent.get(verb, 0) for verb in _VERBS)
+            up, down = sent.get("bytes_up", 0) / 1e6, sent.get("bytes_down", 0) / 1e6
+            lines.append([_LABELS[case], row["tool"], f"{total:,}", verbs, f"{up:,.3f}", f"{down:,.3f}"])
+    tree = next(tree for tree in result["trees"] if tree["name"] == rows[0]["tree"])
+    head = (
+        f"### Requests\n\nA smaller tree, so that every tool ends soon: {tree['text']}, {tree['files']:,} files, "
+        f"{tree['bytes'] / 1e6:.0f} MB, on an S3 server on loopback that counts requests and the bytes of their bodies. "
+        f"borg and tar | zstd don't speak S3: n/a. {_agreement(rows)}\n\n"
+    )
+    return head + table(["case", "tool", "requests", "by verb", "MB up", "MB down"], lines)
+
+
+def _agreement(rows: list[dict[str, Any]]) -> str:
+    """Whether what nbws reports is what the server saw."""
+    fewer: dict[str, str] = {}
+    for row in rows:
+        own = row["own_report"]
+        if own is not None:
+            counts = {verb: row["traffic"].get(verb, 0) - own.get(verb, 0) for verb in _VERBS}
+            fewer[_LABELS[row["case"]]] = ", ".join(
+                f"{count} {verb.upper()}" for verb, count in counts.items() if count
+            )
+    if not any(fewer.values()):
+        return "The reports of nbws and the server agree in every case."
+    if len(set(fewer.values())) == 1:
+        same = next(iter(fewer.values()))
+        return f"The server saw {same} more than the reports of nbws say, in every case: the opening of the repository before the verb."
+    parts = "; ".join(f"{case}: {text}" for case, text in fewer.items() if text)
+    return f"The server saw more than the reports of nbws say: {parts}."
+
+
+def _lost(result: dict[str, Any]) -> str:
+    lines = [
+        f"- {tool}: {', '.join(f'{what} ({count:,})' for what, count in lost.items())}"
+        for tool, lost in result["lost"].items()
+    ]
+    head = (
+        "### What restores did not keep\n\n"
+        "Every restored tree was compared by the hash of every file, and by modes, times, links and holes.\n\n"
+    )
+    return head + ("\n".join(lines) if lines else "Nothing is missing anywhere.")
+
+
+def _start_up(result: dict[str, Any]) -> str:
+    rows = [
+        [f"`{name}`", f"{row['median_s'] * 1000:.1f}", f"{row['times_bare']:.2f}", row["aim"] or ""]
+        for name, row in result["start_up"].items()
+    ]
+    runs = next(iter(result["start_up"].values()))["runs"]
+    loop = result["loop"]
+    return (
+        f"### Start-up and event loop\n\nMedians of {runs} runs in turn.\n\n"
+        + table(["start", "ms", "times the bare interpreter", "at most"], rows)
+        + f"\n\n{loop['workspaces']} saves of {loop['workspaces']} workspaces ({loop['files']:,} files) at once in one event loop took "
+        f"{loop['wall_s']:.2f} s; the longest tick was {loop['longest_tick_s'] * 1000:.1f} ms (aim: {loop['aim_s'] * 1000:.0f} ms)."
+    )
+
+
+def _surface(result: dict[str, Any]) -> str:
+    if not result["surface"]:
+        return ""
+    rows = [
+        [f"`{row['name']}`", f"{row['median_s'] * 1000:.2f}", f"{row['min_s'] * 1000:.2f}", row["runs"]]
+        for row in result["surface"]
+    ]
+    return "### Python calls\n\n" + table(["call", "median ms", "fastest ms", "runs"], rows)
+
+
+def _names(figures: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(figure["tool"] for figure in figures))
