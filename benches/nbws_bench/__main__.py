@@ -18,7 +18,7 @@ from nbws_bench import loop, startup, trees
 from nbws_bench.cases import Row, Turn
 from nbws_bench.figures import DRIFT, counted, figures, lost_by_tool, undisturbed
 from nbws_bench.measure import touch_memory
-from nbws_bench.peers import LEFT_OUT, TOOLS, Nbws, Tool
+from nbws_bench.peers import BUILT, LEFT_OUT, TOOLS, Nbws, Tool
 from nbws_bench.plot import draw
 from nbws_bench.report import markdown, replace_between
 from nbws_bench.s3_server import serve
@@ -28,6 +28,7 @@ RESULTS = BENCHES / "results"
 DOCUMENT = BENCHES.parent / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")
 _FREE_PART = 3
+_SHOWN = 700
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Run:
             # A failing peer is a result; a failing nbws is a reason to stop.
             if isinstance(tool, Nbws):
                 raise
-            self.failures.append({"tool": tool.name, "tree": tree.name, "error": str(error)})
+            said = str(error).replace(f"{BUILT}/", "").replace(str(self._directory), "DIR")
+            self.failures.append({"tool": tool.name, "tree": tree.name, "error": " ".join(said.split())[:_SHOWN]})
         cases = ", ".join(f"{row.case} {row.wall_s:.2f} s{' (wrong tree)' if row.wrong else ''}" for row in turn.rows)
         print(f"{tree.name}, {title}: {tool.name}: {cases}", flush=True)
         return turn.rows

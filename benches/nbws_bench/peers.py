@@ -75,11 +75,11 @@ class Tool(ABC):
     def version(self) -> str:
         """Its version, as it says it."""
         said = subprocess.run([self.program(), "--version"], check=False, capture_output=True, text=True)
-        return (said.stdout or said.stderr).strip().splitlines()[0]
+        return (said.stdout or said.stderr).strip().splitlines()[0].split(" build:")[0]
 
     def environment(self, place: Place) -> dict[str, str]:
         """Environment of every command: nothing of the user's own configuration."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         keys = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
         return {**kept, **(keys if place.remote else {}), "HOME": str(place.state)}
 

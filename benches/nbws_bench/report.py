@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from nbws_bench.cases import CASES
@@ -63,7 +64,7 @@ def _tools(result: dict[str, Any]) -> str:
     for name, reason in {**result["absent"], **result["left_out"]}.items():
         text += f"\n- {name}: not compared: {reason}." if "\n-" in text else f"\n\n- {name}: not compared: {reason}."
     for failure in result["failures"]:
-        text += f"\n- {failure['tool']} failed on {failure['tree']}: `{failure['error'][:200]}`"
+        text += f"\n- {failure['tool']} failed on {failure['tree']}: `{failure['error']}`"
     return text
 
 
@@ -118,16 +119,17 @@ def _traffic(result: dict[str, Any]) -> str:
     rows = result["traffic"]
     if not rows:
         return ""
+    sums: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        # Some tools make a repository by more than one command.
+        sums.setdefault((row["case"], row["tool"]), Counter()).update(row["traffic"])
     lines = []
     for case in CASES:
-        for row in rows:
-            if row["case"] != case:
-                continue
-            sent = row["traffic"]
+        for tool, sent in [(key[1], counts) for key, counts in sums.items() if key[0] == case]:
             verbs = ", ".join(f"{sent[verb]:,} {verb.upper()}" for verb in _VERBS if sent.get(verb))
             total = sum(sent.get(verb, 0) for verb in _VERBS)
             up, down = sent.get("bytes_up", 0) / 1e6, sent.get("bytes_down", 0) / 1e6
-            lines.append([_LABELS[case], row["tool"], f"{total:,}", verbs, f"{up:,.3f}", f"{down:,.3f}"])
+            lines.append([_LABELS[case], tool, f"{total:,}", verbs, f"{up:,.3f}", f"{down:,.3f}"])
     tree = next(tree for tree in result["trees"] if tree["name"] == rows[0]["tree"])
     head = (
         f"### Requests\n\nA smaller tree, so that every tool ends soon: {tree['text']}, {tree['files']:,} files, "
