@@ -80,7 +80,7 @@ $(BENCH_VENV)/.built: $(BENCH_VENV)/.tools pyproject.toml $(SOURCES)
 
 bench: $(BENCH_VENV)/.built ## Compares nbws with other tools; BENCH=quick (5 minutes) or full (40)
 	PYTHONPATH=benches $(BENCH_BIN)/python -m nbws_bench $(BENCH)
-	cargo bench --locked -p nbws-core $(if $(filter quick,$(BENCH)),-- --quick)
+	cargo bench --locked -p nbws-core --bench data_path $(if $(filter quick,$(BENCH)),-- --quick)
 
 # What this machine can't build is reported by `make bench` as absent. About half an hour of compiling.
 bench-peers: $(BENCH_VENV)/.tools ## Builds the newest restic, kopia and rustic for make bench

@@ -196,7 +196,7 @@ def run(mode: str, directory: Path, rounds: int | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Writes ``results/NAME.json``, ``.md`` and ``.svg``; a full run also the table in docs/performance.md."""
+    """Writes JSON, tables and a picture into ``results``; a full run puts tables and picture into docs/performance.md, too."""
     parser = argparse.ArgumentParser(prog="nbws_bench", description=__doc__)
     parser.add_argument("mode", choices=MODES, nargs="?", default="quick")
     parser.add_argument("--rounds", type=int, help="rounds of the real environment; the other trees get at most two")
@@ -207,13 +207,15 @@ def main() -> None:
     directory.mkdir(parents=True, exist_ok=True)
     result = run(arguments.mode, directory, arguments.rounds)
     RESULTS.mkdir(exist_ok=True)
-    name = "latest" if arguments.mode == "full" else arguments.mode
+    is_full = arguments.mode == "full"
+    name = "latest" if is_full else arguments.mode
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     text = markdown(result)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
-    draw(result, result["trees"][0]["name"], RESULTS / f"{name}.svg")
-    if arguments.mode == "full":
-        replace_between(DOCUMENT, text)
+    picture = DOCUMENT.with_suffix(".svg") if is_full else RESULTS / f"{name}.svg"
+    draw(result, result["trees"][0]["name"], picture)
+    if is_full:
+        replace_between(DOCUMENT, f"![Wall times of all tools, one panel for each case]({picture.name})\n\n{text}")
     print(text)
 
 

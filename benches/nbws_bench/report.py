@@ -25,7 +25,7 @@ def markdown(result: dict[str, Any]) -> str:
         files, size = tree["files"], tree["bytes"]
         figures = [figure for figure in result["figures"] if figure["tree"] == tree["name"]]
         if figures:
-            parts.append(f"### {tree['name']}: {tree['text']}, {files:,} files, {size / 1e9:.2f} GB")
+            parts.append(f"#### {tree['name']}: {tree['text']}, {files:,} files, {size / 1e9:.2f} GB")
             parts += [_ratios(figures), _absolute(figures)]
     parts += [_traffic(result), _lost(result), _start_up(result), _surface(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -132,7 +132,7 @@ def _traffic(result: dict[str, Any]) -> str:
             lines.append([_LABELS[case], tool, f"{total:,}", verbs, f"{up:,.3f}", f"{down:,.3f}"])
     tree = next(tree for tree in result["trees"] if tree["name"] == rows[0]["tree"])
     head = (
-        f"### Requests\n\nA smaller tree, so that every tool ends soon: {tree['text']}, {tree['files']:,} files, "
+        f"#### Requests\n\nA smaller tree, so that every tool ends soon: {tree['text']}, {tree['files']:,} files, "
         f"{tree['bytes'] / 1e6:.0f} MB, on an S3 server on loopback that counts requests and the bytes of their bodies. "
         f"borg and tar | zstd don't speak S3: n/a. {_agreement(rows)}\n\n"
     )
@@ -164,7 +164,7 @@ def _lost(result: dict[str, Any]) -> str:
         for tool, lost in result["lost"].items()
     ]
     head = (
-        "### What restores did not keep\n\n"
+        "#### What restores did not keep\n\n"
         "Every restored tree was compared by the hash of every file, and by modes, times, links and holes.\n\n"
     )
     return head + ("\n".join(lines) if lines else "Nothing is missing anywhere.")
@@ -178,10 +178,11 @@ def _start_up(result: dict[str, Any]) -> str:
     runs = next(iter(result["start_up"].values()))["runs"]
     loop = result["loop"]
     return (
-        f"### Start-up and event loop\n\nMedians of {runs} runs in turn.\n\n"
+        f"#### Start-up and event loop\n\nMedians of {runs} runs in turn.\n\n"
         + table(["start", "ms", "times the bare interpreter", "at most"], rows)
         + f"\n\n{loop['workspaces']} saves of {loop['workspaces']} workspaces ({loop['files']:,} files) at once in one event loop took "
-        f"{loop['wall_s']:.2f} s; the longest tick was {loop['longest_tick_s'] * 1000:.1f} ms (aim: {loop['aim_s'] * 1000:.0f} ms)."
+        f"{loop['wall_s']:.2f} s; the longest tick was {loop['longest_tick_s'] * 1000:.1f} ms (aim: {loop['aim_s'] * 1000:.0f} ms). "
+        f"The loop's thread itself worked at most {loop['busiest_tick_cpu_s'] * 1000:.1f} ms in one."
     )
 
 
@@ -192,7 +193,7 @@ def _surface(result: dict[str, Any]) -> str:
         [f"`{row['name']}`", f"{row['median_s'] * 1000:.2f}", f"{row['min_s'] * 1000:.2f}", row["runs"]]
         for row in result["surface"]
     ]
-    return "### Python calls\n\n" + table(["call", "median ms", "fastest ms", "runs"], rows)
+    return "#### Python calls\n\n" + table(["call", "median ms", "fastest ms", "runs"], rows)
 
 
 def _names(figures: list[dict[str, Any]]) -> list[str]:
