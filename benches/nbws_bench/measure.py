@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import blake3
 
 SPAWN = Path(__file__).with_name("spawn.py")
+LIMIT_S = 900
 _BLOCK = bytes(32 << 20)
 _REPEATS, _BLOCKS = 5, 4
 _KEPT_OUTPUT = 20_000_000
@@ -40,7 +42,7 @@ def run(commands: list[list[str]], environment: dict[str, str], directory: Path)
     """Runs a pipeline.
 
     Raises:
-        RuntimeError: one of its commands failed.
+        RuntimeError: one of its commands failed, or did not end.
     """
     with tempfile.NamedTemporaryFile() as output:
         order = {
@@ -49,19 +51,25 @@ def run(commands: list[list[str]], environment: dict[str, str], directory: Path)
             "directory": str(directory),
             "output": output.name,
         }
-        spawned = subprocess.run(
+        spawned = subprocess.Popen(
             [sys.executable, "-I", "-S", str(SPAWN)],
-            input=json.dumps(order),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             start_new_session=True,
         )
+        try:
+            answer, complaint = spawned.communicate(json.dumps(order), timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(spawned.pid, signal.SIGKILL)
+            answer, complaint = spawned.communicate()
+            complaint += f"no end within {LIMIT_S} s"
         text = Path(output.name).read_bytes()[:_KEPT_OUTPUT].decode(errors="replace")
-    if spawned.returncode or any(json.loads(spawned.stdout)["codes"]):
+    if spawned.returncode or any(json.loads(answer)["codes"]):
         words = " | ".join(" ".join(command) for command in commands)
-        raise RuntimeError(f"{words}: {(spawned.stderr + text).strip()[-1500:]}")
-    used = json.loads(spawned.stdout)
+        raise RuntimeError(f"{words}: {(complaint + text).strip()[-1500:]}")
+    used = json.loads(answer)
     return Used(used["wall_s"], used["cpu_s"], used["peak_bytes"], text)
 
 

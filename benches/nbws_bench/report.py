@@ -78,7 +78,9 @@ def _ratios(figures: list[dict[str, Any]]) -> str:
         ours = found[case, OURS]
         cells = [_ratio_cell(ours, found.get((case, tool))) for tool in tools]
         rows.append([_LABELS[case], *cells])
-    head = "Wall time of nbws by that of the other tool, in brackets user and system time; below 1, nbws is faster.\n\n"
+    for title, case in (("stored bytes after first", "first"), ("stored bytes after all saves", "rename")):
+        rows.append([title, *[_stored_cell(found[case, OURS], found.get((case, tool))) for tool in tools]])
+    head = "nbws by the other tool: wall time, in brackets user and system time, then stored bytes; below 1, nbws needs less.\n\n"
     return head + table(["case", *tools], rows)
 
 
@@ -90,6 +92,11 @@ def _ratio_cell(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str:
     wall, cpu = ratio(ours["wall_s"], theirs["wall_s"]), ratio(ours["cpu_s"], theirs["cpu_s"])
     mark = "" if ours["is_settled"] and theirs["is_settled"] else "†"
     return "-" if wall is None or cpu is None else f"**{wall:.2f}**{mark} ({cpu:.2f})"
+
+
+def _stored_cell(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str:
+    stored = ratio(ours["stored_bytes"], theirs["stored_bytes"]) if theirs else None
+    return "-" if stored is None else f"{stored:.2f}"
 
 
 def _absolute(figures: list[dict[str, Any]]) -> str:

@@ -155,6 +155,7 @@ def test_requests_are_counted_by_verb() -> None:
 
 def result() -> dict[str, Any]:
     rows = [row("nbws", 1.0), row("restic", 4.0), row("restic", 8.0, 9.0), row("borg", 2.0, 9.0)]
+    rows += [row("nbws", 1.0, case="rename", stored_bytes=600_000), row("restic", 1.0, case="rename")]
     rows += [row("nbws", 1.0, case="restore"), row("restic", 2.0, case="restore", wrong="one file is gone")]
     own = {"put": 2, "get": 1, "list": 1, "head": 0, "delete": 0}
     traffic = {"put": 2, "get": 2, "list": 1, "bytes_up": 5_000_000, "bytes_down": 1_000}
@@ -198,6 +199,8 @@ def test_the_tables_say_what_was_seen() -> None:
     text = markdown(result())
     assert "| first | **0.25** (0.25) | **0.50**† (0.50) |" in text
     assert "| restore | wrong tree | failed |" in text
+    assert "| stored bytes after first | 1.00 | 1.00 |" in text
+    assert "| stored bytes after all saves | 0.60 | - |" in text
     assert "| first | restic | 4.00 | 4.00 to 4.00 | 8.00 | 1 | 1.0 | 1 |" in text
     assert "kopia: not compared: kopia not installed" in text
     assert "hf-xet: not compared" in text
