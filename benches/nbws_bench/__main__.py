@@ -28,7 +28,7 @@ RESULTS = BENCHES / "results"
 DOCUMENT = BENCHES.parent / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")
 _FREE_PART = 3
-_SHOWN = 700
+_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class Run:
             if isinstance(tool, Nbws):
                 raise
             said = str(error).replace(f"{BUILT}/", "").replace(str(self._directory), "DIR")
-            self.failures.append({"tool": tool.name, "tree": tree.name, "error": " ".join(said.split())[:_SHOWN]})
+            self.failures.append(
+                {"tool": tool.name, "tree": tree.name, "error": " ".join(said.replace("`", "'").split())[:_SHOWN]}
+            )
         cases = ", ".join(f"{row.case} {row.wall_s:.2f} s{' (wrong tree)' if row.wrong else ''}" for row in turn.rows)
         print(f"{tree.name}, {title}: {tool.name}: {cases}", flush=True)
         return turn.rows

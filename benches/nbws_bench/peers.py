@@ -255,6 +255,9 @@ class Kopia(Tool):
     settings = "compression zstd, encrypted (always)"
     programs = ("kopia",)
 
+    def version(self) -> str:
+        return f"kopia {super().version().removeprefix('v')}"
+
     def environment(self, place: Place) -> dict[str, str]:
         own = {
             "KOPIA_PASSWORD": PASSWORD,

@@ -25,7 +25,7 @@ def markdown(result: dict[str, Any]) -> str:
         files, size = tree["files"], tree["bytes"]
         figures = [figure for figure in result["figures"] if figure["tree"] == tree["name"]]
         if figures:
-            parts.append(f"#### {tree['name']}: {tree['text']}, {files:,} files, {size / 1e9:.2f} GB")
+            parts.append(f"#### {tree['name']}: {tree['text']}, {files:,} files, {size / 1e6:,.0f} MB")
             parts += [_ratios(figures), _absolute(figures)]
     parts += [_traffic(result), _lost(result), _start_up(result), _surface(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -42,7 +42,8 @@ def replace_between(path: Path, text: str) -> None:
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
-    lines = [titles, ["---"] * len(titles), *([str(cell) for cell in row] for row in rows)]
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (titles, *rows)]
+    lines = [cells[0], ["---"] * len(titles), *cells[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -52,7 +53,7 @@ def _machine(result: dict[str, Any]) -> str:
     return (
         f"{result['date']}, `BENCH={result['mode']}`: {machine['cores']} cores ({machine['processor']}), "
         f"{machine['memory_gb']:.0f} GB of memory, kernel {machine['kernel']}, {machine['file_system']}, "
-        f"Python {machine['python']}; {result['rounds']} rounds. {calibration['rejected']} of {calibration['rows']} measured commands "
+        f"Python {machine['python']}; rounds: {result['rounds']}. {calibration['rejected']} of {calibration['rows']} measured commands "
         f"were rejected because the machine had slowed down by more than {calibration['drift']:.0%} around them; "
         "† marks medians of rejected ones, where there were no others."
     )
@@ -100,26 +101,29 @@ def _stored_cell(ours: dict[str, Any], theirs: dict[str, Any] | None) -> str:
 
 
 def _absolute(figures: list[dict[str, Any]]) -> str:
-    order = {name: number for number, name in enumerate(CASES)}
-    rows = []
-    for figure in sorted(figures, key=lambda figure: order[figure["case"]]):
-        is_restore = figure["case"] in {"restore", "in_place"}
-        stored = "" if is_restore or figure["stored_bytes"] is None else f"{figure['stored_bytes'] / 1e6:,.1f}"
-        mark = "" if figure["is_settled"] else "†"
-        wrong = f" (wrong tree: {figure['wrong'][:80]})" if figure["wrong"] else ""
-        rows.append(
-            [
-                _LABELS[figure["case"]],
-                f"{figure['tool']}{wrong}",
-                f"{figure['wall_s']:.2f}{mark}",
-                f"{figure['wall_min_s']:.2f} to {figure['wall_max_s']:.2f}",
-                f"{figure['cpu_s']:.2f}",
-                f"{figure['peak_bytes'] / 2**20:.0f}",
-                stored,
-                figure["rows"],
-            ]
-        )
-    return table(["case", "tool", "wall s", "range", "user+sys s", "peak MiB", "stored MB", "of"], rows)
+    tools = _names(figures)
+    found = {(figure["case"], figure["tool"]): figure for figure in figures}
+    rows: list[list[str]] = []
+    stored: list[list[str]] = []
+    for case in [case for case in CASES if (case, OURS) in found]:
+        row = [found.get((case, tool)) for tool in tools]
+        rows.append([_LABELS[case], *map(_absolute_cell, row)])
+        if case in {"first", "upgrade", "rename"}:
+            stored.append([f"MB stored after {_LABELS[case]}", *map(_megabytes, row)])
+    head = "Wall s / user and system s / peak MiB of memory, medians:\n\n"
+    return head + table(["case", *tools], rows + stored)
+
+
+def _absolute_cell(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return "failed"
+    mark = "" if figure["is_settled"] else "†"
+    wrong = f" (wrong tree: {figure['wrong'][:80]})" if figure["wrong"] else ""
+    return f"{figure['wall_s']:.2f}{mark} / {figure['cpu_s']:.2f} / {figure['peak_bytes'] / 2**20:.0f}{wrong}"
+
+
+def _megabytes(figure: dict[str, Any] | None) -> str:
+    return "-" if figure is None or figure["stored_bytes"] is None else f"{figure['stored_bytes'] / 1e6:,.1f}"
 
 
 def _traffic(result: dict[str, Any]) -> str:
@@ -130,20 +134,35 @@ def _traffic(result: dict[str, Any]) -> str:
     for row in rows:
         # Some tools make a repository by more than one command.
         sums.setdefault((row["case"], row["tool"]), Counter()).update(row["traffic"])
-    lines = []
-    for case in CASES:
-        for tool, sent in [(key[1], counts) for key, counts in sums.items() if key[0] == case]:
-            verbs = ", ".join(f"{sent[verb]:,} {verb.upper()}" for verb in _VERBS if sent.get(verb))
-            total = sum(sent.get(verb, 0) for verb in _VERBS)
-            up, down = sent.get("bytes_up", 0) / 1e6, sent.get("bytes_down", 0) / 1e6
-            lines.append([_LABELS[case], tool, f"{total:,}", verbs, f"{up:,.3f}", f"{down:,.3f}"])
+    counted = list(dict.fromkeys(row["tool"] for row in rows))
+    others = [tool["name"] for tool in result["tools"] if tool["name"] not in counted]
+    lines = [
+        [_LABELS[case], *[_traffic_cell(sums.get((case, tool))) for tool in counted], *["n/a"] * len(others)]
+        for case in CASES
+        if (case, OURS) in sums
+    ]
+    verbs = [
+        [
+            _LABELS[case],
+            ", ".join(f"{sums[case, OURS][verb]} {verb.upper()}" for verb in _VERBS if sums[case, OURS][verb]),
+        ]
+        for case in CASES
+        if (case, OURS) in sums
+    ]
     tree = next(tree for tree in result["trees"] if tree["name"] == rows[0]["tree"])
     head = (
         f"#### Requests\n\nA smaller tree, so that every tool ends soon: {tree['text']}, {tree['files']:,} files, "
-        f"{tree['bytes'] / 1e6:.0f} MB, on an S3 server on loopback that counts requests and the bytes of their bodies. "
-        f"borg and tar | zstd don't speak S3: n/a. {_agreement(rows)}\n\n"
+        f"{tree['bytes'] / 1e6:,.0f} MB, on an S3 server on loopback. Requests / MB up / MB down, bodies only; n/a: the tool "
+        "does not speak S3.\n\n"
     )
-    return head + table(["case", "tool", "requests", "by verb", "MB up", "MB down"], lines)
+    return f"{head}{table(['case', *counted, *others], lines)}\n\n{_agreement(rows)}\n\n{table(['case', f'requests of {OURS}'], verbs)}"
+
+
+def _traffic_cell(sent: Counter[str] | None) -> str:
+    if sent is None:
+        return "-"
+    total = sum(sent[verb] for verb in _VERBS)
+    return f"{total:,} / {sent['bytes_up'] / 1e6:,.3f} / {sent['bytes_down'] / 1e6:,.3f}"
 
 
 def _agreement(rows: list[dict[str, Any]]) -> str:

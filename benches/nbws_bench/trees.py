@@ -97,8 +97,10 @@ def tiny(directory: Path, files: int) -> Tree:
         if number % 100 == 0:
             folder = path / "folders" / f"{number // 100:04}"
             folder.mkdir(parents=True)
-        row = f"{number},{chance.random():.9f},station {chance.randrange(40)}\n"
-        (folder / f"part-{number:06}.csv").write_text(row * (100 // len(row) + chance.randrange(1, 55)))
+        rows = [
+            f"{row},{chance.random():.9f},station {chance.randrange(40)}\n" for row in range(chance.randrange(4, 75))
+        ]
+        (folder / f"part-{number:06}.csv").write_text("".join(rows))
     write_notebook(path, 1)
     return Tree("tiny", "text files of 100 to 2,000 bytes", path, "folders")
 

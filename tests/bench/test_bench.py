@@ -175,7 +175,11 @@ def result() -> dict[str, Any]:
         },
         "calibration": {"undisturbed_s": 1.0, "drift": 0.05, "rows": 6, "rejected": 2},
         "trees": [{"name": "small", "text": "a few files", "files": 1_234, "bytes": 5_000_000}],
-        "tools": [{"name": "nbws", "version": "1", "settings": "auto"}],
+        "tools": [
+            {"name": "nbws", "version": "1", "settings": "auto"},
+            {"name": "restic", "version": "1", "settings": "auto"},
+            {"name": "tar | zstd", "version": "1", "settings": "level 3"},
+        ],
         "absent": {"kopia": "kopia not installed"},
         "left_out": {"hf-xet": "it is no backup tool"},
         "failures": [{"tool": "borg", "tree": "small", "error": "no space"}],
@@ -201,13 +205,16 @@ def test_the_tables_say_what_was_seen() -> None:
     assert "| restore | wrong tree | failed |" in text
     assert "| stored bytes after first | 1.00 | 1.00 |" in text
     assert "| stored bytes after all saves | 0.60 | - |" in text
-    assert "| first | restic | 4.00 | 4.00 to 4.00 | 8.00 | 1 | 1.0 | 1 |" in text
+    assert "| first | 1.00 / 2.00 / 1 | 4.00 / 8.00 / 1 | 2.00† / 4.00 / 1 |" in text
+    assert "| restore | 1.00 / 2.00 / 1 | 2.00 / 4.00 / 1 (wrong tree: one file is gone) | failed |" in text
+    assert "| MB stored after rename | 0.6 | 1.0 | - |" in text
     assert "kopia: not compared: kopia not installed" in text
     assert "hf-xet: not compared" in text
     assert "borg failed on small: `no space`" in text
     assert "restic: holes (3)" in text
-    assert "| first | nbws | 5 | 2 PUT, 2 GET, 1 LIST | 5.000 | 0.001 |" in text
-    assert "| first | restic | 10 | 4 PUT, 4 GET, 2 LIST | 10.000 | 0.002 |" in text
+    assert "| first | 5 / 5.000 / 0.001 | 10 / 10.000 / 0.002 | n/a |" in text
+    assert "| first | 2 PUT, 2 GET, 1 LIST |" in text
+    assert "| tar \\| zstd | 1 | level 3 |" in text
     assert "The server saw 1 GET more than the reports of nbws say, in every case" in text
     assert "the longest tick was 4.0 ms (aim: 50 ms). The loop's thread itself worked at most 2.0 ms in one." in text
     assert "| `import nbws` | 50.0 | 2.50 | 4 |" in text
