@@ -64,7 +64,8 @@ class Run:
         self.trees.append({"name": tree.name, "text": tree.text, "files": files, "bytes": size})
         touch_memory(self._directory, min(2 * size, shutil.disk_usage(self._directory).free // _FREE_PART))
         for number in range(rounds):
-            for tool in self._tools:
+            # Another one begins each round, so that nobody's place in the order counts.
+            for tool in self._tools[number:] + self._tools[:number]:
                 self._turn(tool, tree, number)
         if rounds > 1:
             for tool in [tool for tool in self._tools if self._is_unsettled(tool, tree)]:
