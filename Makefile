@@ -102,4 +102,4 @@ audit: $(VENV)/.tools ## Checks licences and known vulnerabilities of all depend
 	$(BIN)/pip-audit --requirement requirements-dev.txt --requirement docs/requirements.txt --requirement benches/requirements.txt --no-deps --disable-pip
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) $(DOCS_VENV) target $(WORK)
+	rm -rf $(VENV) $(DOCS_VENV) $(BENCH_VENV) target $(WORK)
