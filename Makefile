@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BENCH ?= quick
+BENCH_VENV ?= .venv-bench
+BENCH_BIN := $(BENCH_VENV)/bin
 WORK ?= demo-work
 # Where wheels and installed copies for checks go; below the build directory of cargo.
 CHECK_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/check
@@ -14,10 +17,10 @@ SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test soak bench audit rust-checks python-checks stubs pytest docs clean
+.PHONY: help build demo test soak bench bench-peers audit rust-checks python-checks stubs pytest docs clean
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(VENV)/.built ## Builds the extension and installs the package into .venv
 
@@ -63,8 +66,27 @@ soak: build ## Runs the long tests: full model, millions of files, large files
 	NBWS_SOAK=1 cargo test --workspace --locked --release -- --include-ignored --nocapture
 	NBWS_SOAK=1 $(PYTEST) -m soak
 
-bench: build ## Compares nbws with restic on a real environment
-	$(BIN)/python benches/run.py
+# An environment of its own, with the wheel that users get.
+$(BENCH_VENV)/.tools: benches/requirements.txt requirements-dev.txt
+	test -x $(BENCH_BIN)/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -r benches/requirements.txt
+	touch $@
+
+$(BENCH_VENV)/.built: $(BENCH_VENV)/.tools pyproject.toml $(SOURCES)
+	rm -rf $(BENCH_VENV)/wheel
+	VIRTUAL_ENV=$(abspath $(BENCH_VENV)) $(BENCH_BIN)/maturin build --quiet --release --locked --out $(BENCH_VENV)/wheel
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(BENCH_VENV)/wheel/*.whl
+	touch $@
+
+bench: $(BENCH_VENV)/.built ## Compares nbws with other tools; BENCH=quick (5 minutes) or full (40)
+	PYTHONPATH=benches $(BENCH_BIN)/python -m nbws_bench $(BENCH)
+	cargo bench --locked -p nbws-core --bench data_path $(if $(filter quick,$(BENCH)),-- --quick)
+
+# What this machine can't build is reported by `make bench` as absent. About half an hour of compiling.
+bench-peers: $(BENCH_VENV)/.tools ## Builds the newest restic, kopia and rustic for make bench
+	-cd benches/peers && GOFLAGS=-mod=mod go build -o $(abspath $(BENCH_BIN))/restic github.com/restic/restic/cmd/restic
+	-cd benches/peers && GOFLAGS=-mod=mod go build -o $(abspath $(BENCH_BIN))/kopia github.com/kopia/kopia
+	-cargo install --locked --no-default-features --root $(abspath $(BENCH_VENV)) --version 0.11.4 rustic-rs
 
 docs: $(DOCS_VENV)/.tools ## Builds the documentation site from the sources alone
 	PYTHONPATH=python $(DOCS_VENV)/bin/python docs/site/build.py $(DOCS_DIR)
@@ -77,7 +99,7 @@ $(DOCS_VENV)/.tools: docs/requirements.txt
 audit: $(VENV)/.tools ## Checks licences and known vulnerabilities of all dependencies
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check
-	$(BIN)/pip-audit --requirement requirements-dev.txt --requirement docs/requirements.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --requirement requirements-dev.txt --requirement docs/requirements.txt --requirement benches/requirements.txt --no-deps --disable-pip
 
 clean: ## Removes everything that was built
-	rm -rf $(VENV) $(DOCS_VENV) target $(WORK)
+	rm -rf $(VENV) $(DOCS_VENV) $(BENCH_VENV) target $(WORK)

@@ -90,7 +90,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = import_module("importlib.metadata").version("nbws")
+        # The engine's own: reading the metadata of installed packages takes longer than everything else that start-up does.
+        value: Any = import_module("nbws._nbws").__version__
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     else:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from nbws.cli.main import cli
 from nbws.testing.trees import File, compare_trees, make_tree
@@ -174,7 +175,11 @@ def test_a_terminal_is_asked_before_a_repository_is_made(file_url: str, tree: Pa
 
 
 def test_every_command_takes_json() -> None:
-    for command in cli.commands.values():
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
         assert any("--json" in parameter.opts for parameter in command.params), command.name
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib import import_module
 
 import click
 
-from nbws.cli import browse, check, contents, demo, doctor, preview, restore, save
-from nbws.cli.output import printable
+import nbws
 from nbws.errors import Internal, NbwsError
 
 __all__ = ["EXIT_CODES", "cli", "main"]
@@ -52,16 +52,55 @@ _NEXT_STEP = {
 }
 
 
+# In the order in which people need them: a command, and the module that defines it under that name.
+_COMMANDS = {
+    "save": "nbws.cli.save",
+    "restore": "nbws.cli.restore",
+    "preview": "nbws.cli.preview",
+    "snapshots": "nbws.cli.browse",
+    "ls": "nbws.cli.contents",
+    "cat": "nbws.cli.contents",
+    "diff": "nbws.cli.contents",
+    "du": "nbws.cli.contents",
+    "export": "nbws.cli.contents",
+    "rescues": "nbws.cli.browse",
+    "check": "nbws.cli.check",
+    "doctor": "nbws.cli.doctor",
+    "demo": "nbws.cli.demo",
+}
+
+
 class _Group(click.Group):
-    """Lists commands in the order in which people need them."""
+    """Imports a command when it is asked for: start-up counts."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(self.commands)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    if value and not context.resilient_parsing:
+        click.echo(f"nbws, version {nbws.__version__}")
+        context.exit()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="nbws", prog_name="nbws")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Saves and restores notebook workspaces in object storage.
@@ -71,24 +110,6 @@ def cli(context: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
-
-
-for _command in (
-    save.save,
-    restore.restore,
-    preview.preview,
-    browse.snapshots,
-    contents.ls,
-    contents.cat,
-    contents.diff,
-    contents.du,
-    contents.export,
-    browse.rescues,
-    check.check,
-    doctor.doctor,
-    demo.demo,
-):
-    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -121,6 +142,8 @@ def _fail(words: list[str], error: NbwsError | OSError, code: int = 0) -> int:
     else:
         shown, kind, rescue = {"kind": "LocalIo", "message": str(error), "retryable": False}, "LocalIo", None
     _report_json(words, shown)
+    from nbws.cli.output import printable
+
     lines = [f"nbws: {click.style(kind, fg='red', bold=True)}: {printable(str(error))}"]
     if rescue:
         lines.append(f"The work was kept as a rescue; restore it with --snapshot {rescue}.")
