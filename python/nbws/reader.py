@@ -50,6 +50,7 @@ MAX_INDEX_PARTS: Final = 64
 MAX_RECORD: Final = 4_096
 MAX_COMMENT: Final = 1_024
 MAX_FORMAT: Final = 65_536
+MAX_SETTINGS: Final = 65_536
 MAX_FILE_SIZE: Final = (1 << 63) - 1
 MAX_JSON_INTEGER: Final = (1 << 53) - 1
 U32: Final = (1 << 32) - 1
@@ -1218,6 +1219,16 @@ class Repository:
         for before_or_none, record in zip([None, *chain], chain, strict=False):
             _check_carried(record, before_or_none)
         return Log(tuple(chain))
+
+    def settings(self) -> dict[str, object]:
+        """Reads the settings in force after the newest record; empty before the first settings record."""
+        place = self.newest().settings
+        if place is None:
+            return {}
+        settings = parse_canonical_json(self.placed(place, ATTACHMENT), MAX_SETTINGS, "settings")
+        if "probe" in settings and not _is_object(settings["probe"]):
+            _fail("settings: the value of 'probe' is not an object")
+        return settings
 
     def resolve(self, wanted: str) -> Work:
         """Finds a snapshot or rescue by id, unique prefix, or ``latest``: the workspace head."""

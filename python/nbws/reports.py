@@ -313,8 +313,10 @@ class DoctorReport(Report):
         unclear: creates that the store did not answer clearly.
         read_after_write: whether an object can be read as soon as it is written.
         list_after_write: whether an object is listed as soon as it is written.
-        multipart: whether uploads in parts work; None while every object is sent as one.
+        multipart: whether uploads in parts work, which nothing depends on; None where a store knows no parts.
         clock_offset_s: the store's clock minus this machine's in seconds, to about a second.
+        recorded: the log record that keeps this outcome with the repository; None without a repository, or if it says
+            the same already.
         findings: what follows, one sentence each; empty means that nothing is wrong.
     """
 
@@ -333,6 +335,7 @@ class DoctorReport(Report):
     list_after_write: bool
     multipart: bool | None
     clock_offset_s: float | None
+    recorded: int | None
     findings: tuple[str, ...]
     requests: Requests
     duration_s: float

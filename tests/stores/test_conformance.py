@@ -96,6 +96,17 @@ def test_what_the_doctor_finds(place: Place, run: int) -> None:
         place.open()
 
 
+@pytest.mark.soak
+def test_the_doctor_finds_the_same_twenty_times(moto_server: Server, swift_server: Server) -> None:
+    for name, server, is_atomic in (("moto", moto_server, True), ("swift", swift_server, False)):
+        most = []
+        for run in range(20):
+            report = nbws.doctor(f"s3://bucket/twenty/{run}", store=server.options)
+            assert report.multi_writer is is_atomic, (name, run, report)
+            most.append(report.most_winners)
+        print(f"\n{name}: multi_writer is {is_atomic} in 20 of 20 runs; most winners {most}")
+
+
 def test_several_writers_are_refused_where_creates_are_not_atomic(swift_server: Server, tmp_path: Path) -> None:
     url, options = "s3://bucket/refused", swift_server.options
     with pytest.raises(Unsupported, match="not atomic") as refused:

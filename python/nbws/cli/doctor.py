@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nbws.cli.output import heading, json_option, print_json, printable
+from nbws.cli.output import heading, json_option, lock_of, lock_option, print_json, printable
 
 if TYPE_CHECKING:
     from nbws.reports import DoctorReport
@@ -16,16 +16,17 @@ _NOT_ALLOWED = 8
 
 @click.command(short_help="Measure what a store guarantees.")
 @click.argument("url")
+@lock_option
 @json_option
-def doctor(url: str, *, as_json: bool) -> int:
+def doctor(url: str, *, lock_file: str | None, as_json: bool) -> int:
     """Measure what the store at URL guarantees, and say what follows.
 
-    Writes a few small objects below probe/ of the prefix and removes them. Exits with 8 if several writers could lose
-    work there.
+    Writes a few small objects below probe/ of the prefix and removes them. If there is a repository, the outcome is kept
+    in its log; where writers take turns, only with their lock file. Exits with 8 if several writers could lose work there.
     """
     from nbws.upkeep import doctor as measure
 
-    report = measure(url)
+    report = measure(url, exclusive=lock_of(lock_file))
     if as_json:
         print_json(report.to_dict())
     else:
@@ -46,6 +47,10 @@ def print_doctor(report: DoctorReport) -> None:
         click.echo(f"  {'clock':<18}{report.clock_offset_s:+.1f} s")
     verdict = "several writers may share a repository here" if report.multi_writer else "one writer at a time only"
     _line("verdict", verdict, ok=report.multi_writer)
+    if report.multipart is not None:
+        _line("multipart", "works" if report.multipart else "does not work", ok=report.multipart)
+    if report.recorded is not None:
+        click.echo(f"  {'kept':<18}as record {report.recorded} of the log")
     for finding in report.findings:
         click.echo(f"- {printable(finding)}")
 

@@ -64,6 +64,8 @@ pub const MAX_ENTRY_BYTES: usize = MAX_CHUNK_BYTES - SEGMENT_TARGET_BYTES - 16;
 pub const NODE_TARGET_BYTES: usize = 131_072;
 /// Most encoded bytes of direct segment refs of a snapshot root; more make it two levels deep.
 pub const MAX_DIRECT_REF_BYTES: usize = 524_288;
+/// Largest attachment of a settings record, plain: as `format`.
+pub const MAX_SETTINGS_BYTES: usize = 64 << 10;
 /// Largest `format` object.
 pub const MAX_FORMAT_BYTES: usize = 64 << 10;
 

@@ -1,11 +1,13 @@
 //! Records of the log: one small object says everything about now (`docs/format.md`, section 8).
 
 mod body;
+mod settings;
 
 pub use body::{
     Body, CancelBody, ClaimBody, DismissBody, Kind, MarkBody, RepackBody, RescueBody, SettingsBody,
     SnapshotBody, StateBody, SweepBody, SweptBody, TombstoneBody,
 };
+pub use settings::Settings;
 
 use crate::canonical;
 use crate::error::{Error, ErrorKind, Result};

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use nbws_core::Result;
 use nbws_core::id::{CommitId, WriterId};
 use nbws_core::lifecycle::check_append;
-use nbws_core::record::{Body, Record};
+use nbws_core::record::{Body, Record, Usage};
+use nbws_core::state::State;
 
 /// How an attempt ended.
 pub(crate) enum Beside {
@@ -25,8 +26,13 @@ pub(crate) async fn append_beside(
     writer: WriterId,
     body: Body,
 ) -> Result<Beside> {
-    let mut record = Record {
+    let settings = match &body {
+        Body::Settings(body) => Some(body.attachment),
+        _ => newest.settings,
+    };
+    let record = Record {
         body,
+        settings,
         commit: CommitId(crate::random::bytes()?),
         parent: Some(newest.commit),
         seq: newest.seq + 1,
@@ -34,9 +40,50 @@ pub(crate) async fn append_beside(
         writer,
         ..newest.clone()
     };
+    append_once(access, Some(newest), record).await
+}
+
+/// As [`append_beside`], where the log is empty; an object of so many bytes was stored for it.
+pub(crate) async fn append_first(
+    access: &Access,
+    writer: WriterId,
+    body: Body,
+    stored_bytes: u64,
+) -> Result<Beside> {
+    let settings = match &body {
+        Body::Settings(body) => Some(body.attachment),
+        _ => None,
+    };
+    let record = Record {
+        body,
+        commit: CommitId(crate::random::bytes()?),
+        epoch: 1,
+        head: None,
+        index: None,
+        parent: None,
+        repository: access.inner.repository(),
+        seq: 1,
+        settings,
+        state: State::None,
+        time_ms: crate::clock::now_ms(),
+        usage: Usage {
+            objects: 1,
+            stored_bytes,
+            ..Usage::default()
+        },
+        writer,
+    };
+    append_once(access, None, record).await
+}
+
+async fn append_once(
+    access: &Access,
+    newest: Option<&Record>,
+    mut record: Record,
+) -> Result<Beside> {
     record.usage.objects += 1;
     record.usage.stored_bytes += record.encode()?.len() as u64;
-    check_append(Some(newest), &record)?;
+    check_append(newest, &record)?;
     let bytes = Bytes::from(record.encode()?);
     let deadline = Deadline::after(COMMIT_PATIENCE);
     Ok(

@@ -21,6 +21,7 @@ mod resolve;
 mod restore;
 mod save;
 mod session;
+mod settings;
 pub mod store;
 mod stored_chunks;
 mod stored_tree;

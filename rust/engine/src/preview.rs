@@ -8,6 +8,7 @@ use crate::options::PreviewOptions;
 use crate::report::{Preview, SaveReport, Skipped};
 use crate::save::{Intent, check_options, lock, plan_for_preview, run};
 use crate::session::Target;
+use crate::settings::check_writers;
 use crate::workspace::Access;
 use nbws_core::Result;
 use std::path::Path;
@@ -31,6 +32,7 @@ pub(crate) async fn preview(
     }
     let head = base::newest_for_save(&access, &mut target).await?;
     let record = head.as_ref().map(|head| &head.record);
+    check_writers(&access, target.folder.as_ref(), record).await?;
     let rescue = target.unproven(record, options.save.take_over);
     let mut preview = if options.estimate {
         estimate(&access, target, head, &options).await?

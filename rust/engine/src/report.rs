@@ -1,5 +1,9 @@
 //! What a verb did, as plain values. `python/nbws/reports.py` mirrors the fields; a test compares both.
 
+mod doctor;
+
+pub use doctor::DoctorReport;
+
 use crate::store::RequestTotals;
 pub use nbws_core::tree::OmitReason;
 use nbws_core::tree::{self, Body};
@@ -265,43 +269,6 @@ pub struct CheckReport {
     pub complete: bool,
     /// What is damaged.
     pub damaged: Vec<Damage>,
-    /// Requests sent.
-    pub requests: Requests,
-    /// Wall time in seconds.
-    pub duration_s: f64,
-}
-
-/// What a store guarantees, as measured.
-#[derive(Clone, Debug, Default)]
-pub struct DoctorReport {
-    /// The store, without secrets.
-    pub url: String,
-    /// Program and version that measured.
-    pub client: String,
-    /// Several writers may share a repository there: conditional create is atomic, and what was written is read.
-    pub multi_writer: bool,
-    /// A second create of one name was refused and changed nothing.
-    pub sequential_create: bool,
-    /// Rounds of 16 creates of one name at once.
-    pub rounds: u64,
-    /// Of these, with one winner whose bytes are stored.
-    pub rounds_with_one_winner: u64,
-    /// Most creates of one round that succeeded: 1, or creates are not atomic.
-    pub most_winners: u64,
-    /// A create that was refused changed the object.
-    pub losers_wrote: bool,
-    /// Creates that the store did not answer clearly.
-    pub unclear: u64,
-    /// An object can be read as soon as it is written.
-    pub read_after_write: bool,
-    /// An object is listed as soon as it is written.
-    pub list_after_write: bool,
-    /// Uploads in parts work; none while nbws sends every object as one.
-    pub multipart: Option<bool>,
-    /// The store's clock minus this machine's in seconds, to about a second.
-    pub clock_offset_s: Option<f64>,
-    /// What follows, one sentence each.
-    pub findings: Vec<String>,
     /// Requests sent.
     pub requests: Requests,
     /// Wall time in seconds.

@@ -79,11 +79,10 @@ impl Inner {
         self.format.repository
     }
 
-    /// Fails with `Unsupported` unless this program knows the format, and the store is safe for the writers there may be.
+    /// Fails with `Unsupported` unless this program knows the format. Whether the store is safe for the writers there may be depends
+    /// on the log: [`crate::settings::check_writers`].
     pub(crate) fn check_writable(&self) -> Result<()> {
-        self.format.check_writable()?;
-        let probe = self.format.probe.as_ref();
-        doctor::check_writers(probe, &self.options, &self.store.describe())
+        self.format.check_writable()
     }
 }
 
@@ -146,7 +145,7 @@ impl Workspace {
         self.0.store.describe()
     }
 
-    fn access(&self, progress: Option<ProgressSink>, cancel: CancelToken) -> Access {
+    pub(crate) fn access(&self, progress: Option<ProgressSink>, cancel: CancelToken) -> Access {
         let counting = Arc::new(Counting::new(Arc::clone(&self.0.store)));
         let inner: Arc<dyn Store> = counting.clone();
         Access {

@@ -81,12 +81,22 @@ fn many_files(root: &Path, files: u64, length: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_small_file_costs_three_requests_and_two_mebibytes() {
     // 24,000 entries, 240 MB: the tree has many segments, the content many packs.
-    let (files, length) = if basics::soaks("2 GB") {
-        (200_000, 10_000)
-    } else {
-        (24_000, 10_000)
-    };
-    let (dir, store, _) = saved("cost", |work| many_files(work, files, length)).await;
+    match basics::soaks("2 GB") {
+        true => one_small_file("cost", 200_000, 10_000).await,
+        false => one_small_file("cost", 24_000, 10_000).await,
+    }
+}
+
+/// So many that the tree has two levels.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_small_file_of_very_many_costs_no_more() {
+    if basics::soaks("500,000 files") {
+        one_small_file("cost-of-many", 500_000, 100).await;
+    }
+}
+
+async fn one_small_file(name: &str, files: u64, length: usize) {
+    let (dir, store, _) = saved(name, |work| many_files(work, files, length)).await;
     let workspace = open(&dir, &store).await;
     let snapshot = workspace.browse("latest").await.unwrap();
     store.take();

@@ -144,6 +144,6 @@ reports! {
     CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
     DoctorReport {
         url, client, multi_writer, sequential_create, rounds, rounds_with_one_winner, most_winners, losers_wrote, unclear,
-        read_after_write, list_after_write, multipart, clock_offset_s, findings, requests, duration_s,
+        read_after_write, list_after_write, multipart, clock_offset_s, recorded, findings, requests, duration_s,
     }
 }

@@ -16,6 +16,7 @@ use crate::base;
 use crate::beside::{Beside, append_beside};
 use crate::report::SnapshotInfo;
 use crate::resolve::whole_log;
+use crate::settings::check_writers;
 use crate::workspace::Access;
 use nbws_core::id::{SnapshotId, WriterId};
 use nbws_core::record::{Body, DismissBody};
@@ -79,6 +80,7 @@ pub(crate) async fn dismiss(access: &Access, name: &str) -> Result<()> {
     access.inner.check_writable()?;
     loop {
         let newest = base::newest(access, None).await?;
+        check_writers(access, None, newest.as_ref().map(|h| &h.record)).await?;
         let log = whole_log(access, newest.as_ref()).await?;
         let matching: Vec<_> = log
             .rescues()

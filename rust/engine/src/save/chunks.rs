@@ -6,7 +6,9 @@ use nbws_core::Result;
 use nbws_core::frame::{ChunkSpan, FrameEncoder, FrameKind};
 use nbws_core::id::ChunkId;
 use nbws_core::index::Index;
-use nbws_core::limits::FRAME_TARGET_BYTES;
+
+/// Plain bytes of a frame of such chunks. Less than for files: whoever browses fetches a frame for one segment, and one for one node.
+const TYPED_FRAME_BYTES: usize = 256 << 10;
 
 /// Chunks that are not pieces of files: chunk lists, segments, nodes. They share frames like any others.
 pub(crate) struct TypedChunks<'p, 'a> {
@@ -47,7 +49,7 @@ impl<'p, 'a> TypedChunks<'p, 'a> {
                 id,
                 length: bytes.len() as u32,
             });
-            if self.plain.len() >= FRAME_TARGET_BYTES {
+            if self.plain.len() >= TYPED_FRAME_BYTES {
                 self.flush()?;
             }
         }

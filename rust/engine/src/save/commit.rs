@@ -4,6 +4,7 @@ use super::root::{Stored, refresh_index};
 use crate::clock::Deadline;
 use crate::log::{Appended, LogHead, append, is_refusal, write_hint};
 use crate::session::{COMMIT_PATIENCE, Target, purged};
+use crate::settings::check_writers;
 use crate::workspace::Access;
 use bytes::Bytes;
 use nbws_core::id::CommitId;
@@ -115,6 +116,9 @@ pub(crate) async fn commit(
                         intent = Intent::Rescue(format!("fenced by writer {}", last.writer))
                     }
                     Verdict::Rebase => {}
+                }
+                if newer.iter().any(|r| r.kind() == Kind::Settings) {
+                    check_writers(access, target.folder.as_ref(), Some(last)).await?;
                 }
                 head = Some(new_head);
             }

@@ -1,6 +1,8 @@
-//! How remote stores are spoken to: no redirect is followed, Retry-After is obeyed, and listings are checked.
+//! How remote stores are spoken to: no redirect is followed, Retry-After is obeyed, fewer requests run at once while a store is asked
+//! too much, and listings are checked.
 
 use super::listing;
+use super::throttle::{Answer, Throttle};
 use crate::clock::Deadline;
 use async_trait::async_trait;
 use object_store::client::{
@@ -41,7 +43,10 @@ impl Gate {
 
 /// Connects like the client does by itself, with the rules of this module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Connector(Arc<Gate>);
+pub(super) struct Connector {
+    gate: Arc<Gate>,
+    throttle: Arc<Throttle>,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -51,7 +56,8 @@ impl HttpConnector for Connector {
         })?;
         Ok(HttpClient::new(Careful {
             plain: HttpClient::new(plain),
-            gate: Arc::clone(&self.0),
+            gate: Arc::clone(&self.gate),
+            throttle: Arc::clone(&self.throttle),
         }))
     }
 }
@@ -60,15 +66,23 @@ impl HttpConnector for Connector {
 struct Careful {
     plain: HttpClient,
     gate: Arc<Gate>,
+    throttle: Arc<Throttle>,
 }
 
 #[async_trait]
 impl HttpService for Careful {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_listing = listing::is_asked(request.uri().query());
+        // Whoever has a turn waits for the gate with it: nobody else could go on either.
+        let mut turn = self.throttle.turn().await;
         self.gate.pass().await;
         let response = self.plain.execute(request).await?;
         let status = response.status().as_u16();
+        turn.answer = match status {
+            429 | 503 => Answer::TooMuch,
+            500.. => Answer::Unclear,
+            _ => Answer::Served,
+        };
         if matches!(status, 429 | 503) {
             let said = response.headers().get("retry-after");
             if let Some(pause) = said.and_then(|value| pause_of(value.to_str().ok()?)) {

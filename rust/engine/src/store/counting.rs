@@ -104,6 +104,17 @@ impl Store for Counting {
         self.inner.put(key, bytes).await
     }
 
+    async fn put_parts(&self, key: &str, parts: Vec<Bytes>) -> Result<bool> {
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        let requests = parts.len() as u64 + 2;
+        let is_sent = self.inner.put_parts(key, parts).await?;
+        if is_sent {
+            add(&self.put, requests);
+            add(&self.bytes_up, bytes as u64);
+        }
+        Ok(is_sent)
+    }
+
     async fn create(&self, key: &str, bytes: Bytes) -> Result<Created> {
         add(&self.put, 1);
         add(&self.bytes_up, bytes.len() as u64);

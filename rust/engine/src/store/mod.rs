@@ -1,6 +1,6 @@
 //! The store port: objects behind one prefix, by name. The only module that names `object_store`.
 //!
-//! Eight verbs are all that the engine asks of a store. `create` is the one commit primitive: everything that must
+//! Eight verbs are all that the engine asks of a store (and a ninth that only the doctor tries). `create` is the one commit primitive: everything that must
 //! have a single winner goes through it, and it is never repeated blindly.
 
 mod azure;
@@ -19,6 +19,7 @@ mod retry;
 mod s3;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod throttle;
 
 pub use counting::{Counting, RequestTotals};
 pub use discarding::Discarding;
@@ -64,6 +65,11 @@ pub enum Created {
 pub trait Store: Send + Sync + fmt::Debug {
     /// Writes the object, replacing it if it exists.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<()>;
+    /// Writes the object in parts, replacing it if it exists: only measured, since nbws sends every object as one. False, and nothing
+    /// done, where a store knows no parts.
+    async fn put_parts(&self, _key: &str, _parts: Vec<Bytes>) -> Result<bool> {
+        Ok(false)
+    }
     /// Writes the object if the name is free. Sent once: an unclear outcome is an error, and the caller reads back.
     async fn create(&self, key: &str, bytes: Bytes) -> Result<Created>;
     /// Reads the whole object.

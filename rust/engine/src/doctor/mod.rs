@@ -2,6 +2,8 @@
 //!
 //! What a service says about itself is not asked: of several stores that accept a conditional PUT, some let two writers win.
 
+mod keep;
+
 use crate::cancel::CancelToken;
 use crate::clock::{Deadline, Stopwatch, now_ms};
 use crate::options::OpenOptions;
@@ -9,10 +11,13 @@ use crate::report::DoctorReport;
 use crate::store::{Counting, Created, Retrying, Store, StoreOptions};
 use bytes::Bytes;
 use futures::future::join_all;
-use nbws_core::{Error, ErrorKind, Result};
+use nbws_core::{ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use keep::keep;
+pub(crate) use keep::{check_writers, outcome};
 
 /// Rounds of creates that race.
 const ROUNDS: u64 = 8;
@@ -28,13 +33,35 @@ const CLOCK_TOLERANCE_S: f64 = 60.0;
 const WAY_OUT: &str = "use one writer at a time: open with exclusive= (an epoch source such as nbws.exclusive.LockFile), or take a store \
                        whose conditional PUT is atomic";
 
-/// Measures the store at `url`. Writes small objects below `probe/` of the prefix and removes them; needs no repository and
-/// touches none. `InvalidInput` for a URL that can't be used, `Unavailable` and `Denied` as every verb.
+/// Measures the store at `url`. Writes small objects below `probe/` of the prefix and removes them; needs no repository. If there
+/// is one, the outcome is kept in its log, and writers go by it from then on; where that fails, a finding says so.
+/// `InvalidInput` for a URL that can't be used, `Unavailable` and `Denied` as every verb.
+///
+/// Where one writer at a time is all that the store allows, or was until now, the outcome is kept only with `options.exclusive`:
+/// without a lock the doctor would be one more writer.
 pub async fn doctor(url: &str, options: OpenOptions) -> Result<DoctorReport> {
-    measure(crate::store::open(url, &options.store)?).await
+    examine(crate::store::open(url, &options.store)?, options).await
 }
 
 /// As [`doctor`], on a store that is open.
+pub async fn examine(store: Arc<dyn Store>, options: OpenOptions) -> Result<DoctorReport> {
+    let stopwatch = Stopwatch::start();
+    let counting = Arc::new(Counting::new(store));
+    let store: Arc<dyn Store> = counting.clone();
+    let mut report = measure(Arc::clone(&store)).await?;
+    match keep(&store, options, &mut report).await {
+        Ok(seq) => report.recorded = seq,
+        Err(error) => report.findings.push(format!(
+            "the outcome is not kept with the repository: {}",
+            error.message()
+        )),
+    }
+    report.requests = counting.totals().into();
+    report.duration_s = stopwatch.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Measures a store that is open; keeps nothing.
 pub async fn measure(store: Arc<dyn Store>) -> Result<DoctorReport> {
     let stopwatch = Stopwatch::start();
     let counting = Arc::new(Counting::new(store));
@@ -86,6 +113,7 @@ impl Probe {
 
     async fn run(&self, report: &mut DoctorReport) -> Result<()> {
         self.write_and_look(report).await?;
+        self.in_parts(report).await?;
         match self.create_twice(report).await {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::Unsupported => {
@@ -97,6 +125,25 @@ impl Probe {
         }
         for round in 0..ROUNDS {
             self.race(round, report).await?;
+        }
+        Ok(())
+    }
+
+    /// An upload in parts. Nothing depends on it (`docs/design/multipart.md`), so a failure is a finding and no error.
+    async fn in_parts(&self, report: &mut DoctorReport) -> Result<()> {
+        let key = self.key("parts");
+        let body = Bytes::from(vec![b'p'; BODY_BYTES]);
+        let failure = match self.store.put_parts(&key, vec![body.clone()]).await {
+            Ok(false) => return Ok(()),
+            Ok(true) if self.patient.get(&key).await? == body => None,
+            Ok(true) => Some("other bytes are stored than were sent".to_owned()),
+            Err(e) => Some(e.message().to_owned()),
+        };
+        report.multipart = Some(failure.is_none());
+        if let Some(why) = failure {
+            report.findings.push(format!(
+                "an upload in parts failed ({why}); nbws sends every object as one, so that nothing depends on it"
+            ));
         }
         Ok(())
     }
@@ -173,7 +220,8 @@ impl Probe {
     /// Objects that can't be removed are left: they have a place of their own.
     async fn clean_up(&self) {
         let rounds = (0..ROUNDS).map(|round| format!("round-{round}"));
-        for what in ["write".to_owned(), "twice".to_owned()]
+        for what in ["write", "parts", "twice"]
+            .map(str::to_owned)
             .into_iter()
             .chain(rounds)
         {
@@ -229,29 +277,6 @@ fn conclude(report: &mut DoctorReport) {
     }
 }
 
-/// What of a report is kept with the repository.
-pub(crate) fn outcome(report: &DoctorReport) -> serde_json::Map<String, serde_json::Value> {
-    let DoctorReport {
-        client,
-        multi_writer,
-        sequential_create,
-        rounds,
-        rounds_with_one_winner,
-        most_winners,
-        read_after_write,
-        list_after_write,
-        ..
-    } = report;
-    serde_json::json!({
-        "client": client, "list_after_write": list_after_write, "most_winners": most_winners, "multi_writer": multi_writer,
-        "read_after_write": read_after_write, "rounds": rounds, "rounds_with_one_winner": rounds_with_one_winner,
-        "sequential_create": sequential_create, "time": now_ms(),
-    })
-    .as_object()
-    .cloned()
-    .unwrap_or_default()
-}
-
 /// Measures once per bucket and process: a container with a thousand repositories is not measured a thousand times.
 pub(crate) async fn measured_once(
     store: &Arc<dyn Store>,
@@ -279,29 +304,4 @@ fn bucket(url: &str) -> Option<String> {
     }
     let bucket = rest.split('/').next()?;
     Some(format!("{scheme}://{bucket}"))
-}
-
-/// Refuses a store on which several writers could win, unless the caller sees to it that there is one.
-pub(crate) fn check_writers(
-    probe: Option<&serde_json::Map<String, serde_json::Value>>,
-    options: &OpenOptions,
-    place: &str,
-) -> Result<()> {
-    let says_no = probe.is_some_and(|probe| probe.get("multi_writer") == Some(&false.into()));
-    if !says_no || options.exclusive {
-        return Ok(());
-    }
-    let most = probe
-        .and_then(|probe| probe.get("most_winners")?.as_u64())
-        .unwrap_or(0);
-    let what = match most {
-        0 | 1 => "two writers could both believe that they won".to_owned(),
-        _ => format!("up to {most} of {RACERS} creates of one name succeeded at once"),
-    };
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        "open for writing",
-        format!("the conditional PUT of this store is not atomic ({what}), so several writers would lose work; {WAY_OUT}"),
-    )
-    .at(place))
 }
