@@ -9,6 +9,7 @@ use crate::report::{Preview, SaveReport, Skipped};
 use crate::save::{Intent, check_options, lock, plan_for_preview, run};
 use crate::session::Target;
 use crate::settings::check_writers;
+use crate::store::RequestTotals;
 use crate::workspace::Access;
 use nbws_core::Result;
 use std::path::Path;
@@ -30,19 +31,25 @@ pub(crate) async fn preview(
     if let Some(folder) = &mut target.folder {
         folder.freeze();
     }
+    let (known, memory) = (target.session.head.clone(), access.inner.memory().clone());
     let head = base::newest_for_save(&access, &mut target).await?;
     let record = head.as_ref().map(|head| &head.record);
     check_writers(&access, target.folder.as_ref(), record).await?;
     let rescue = target.unproven(record, options.save.take_over);
-    let mut preview = if options.estimate {
-        estimate(&access, target, head, &options).await?
+    let looked = access.totals();
+    let (mut preview, not_asked) = if options.estimate {
+        let estimated = estimate(&access, target, head, &options).await?;
+        (estimated, RequestTotals::default())
     } else {
+        // The save itself asks for all this, and what it asks counts.
+        target.session.head = known;
+        *access.inner.memory() = memory;
         let intent = rescue.clone().map_or(Intent::Head, Intent::Rescue);
         let (_, report) = run(&access, target, options.save, intent).await?;
-        exact(report)
+        (exact(report), looked)
     };
     preview.rescue = rescue;
-    preview.requests = access.totals().into();
+    preview.requests = (access.totals() - not_asked).into();
     preview.duration_s = watch.elapsed().as_secs_f64();
     access.meter.end();
     Ok(preview)
