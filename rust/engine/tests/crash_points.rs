@@ -10,9 +10,12 @@ mod faults;
 use faults::*;
 use futures::FutureExt;
 use futures::future::{BoxFuture, LocalBoxFuture};
-use nbws_core::id::{CommitId, FrameHash};
-use nbws_core::key;
-use nbws_core::record::{Body, Place, Record, SettingsBody};
+use nbws_core::frame::{FrameEncoder, FrameKind};
+use nbws_core::header::Header;
+use nbws_core::id::{CommitId, ContainerId, FrameHash};
+use nbws_core::key::{self, ContainerKey};
+use nbws_core::pack::PackBuilder;
+use nbws_core::record::{Body, Place, Record, Settings, SettingsBody};
 use nbws_engine::options::{Delete, RestoreOptions};
 use nbws_engine::store::testkit::{Fault, Faulty, Verb};
 use nbws_engine::store::{Store, StoreOptions};
@@ -211,9 +214,29 @@ async fn act_as_rival(scene: Scene, store: Arc<dyn Store>, root: PathBuf) {
 async fn append_settings(store: &dyn Store) {
     let newest = store.list(key::LOG, None).await.unwrap().pop().unwrap().key;
     let newest = Record::decode(&store.get(&newest).await.unwrap()).unwrap();
+    let plain = Settings::default().encode().unwrap();
+    let object = ContainerKey::pack(ContainerId {
+        epoch: newest.epoch,
+        random: [5; 16],
+    });
+    let header = Header {
+        repository: newest.repository,
+        key: object,
+    };
+    let mut pack = PackBuilder::with_capacity(header, 0);
+    let frame = FrameEncoder::new()
+        .unwrap()
+        .encode(FrameKind::Attachment, &plain, Vec::new(), 3)
+        .unwrap();
+    let slot = pack.push(frame).unwrap().clone();
+    let bytes = pack.finish().bytes.into();
+    store.put(&object.to_string(), bytes).await.unwrap();
     let attachment = Place {
-        hash: FrameHash([5; 32]),
-        ..newest.index.unwrap()
+        hash: FrameHash::of(&plain),
+        length: slot.stored_len,
+        object,
+        offset: slot.offset,
+        plain: slot.plain_len,
     };
     let record = Record {
         body: Body::Settings(SettingsBody { attachment }),
