@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
     from nbws.reports import Usage as Usage
+    from nbws.retention import PruneReport as PruneReport
+    from nbws.retention import Retention as Retention
     from nbws.snapshot import Rescue as Rescue
     from nbws.snapshot import Snapshot as Snapshot
     from nbws.upkeep import doctor as doctor
@@ -53,8 +55,10 @@ __all__ = [
     "NbwsError",
     "Preview",
     "Progress",
+    "PruneReport",
     "Rescue",
     "RestoreReport",
+    "Retention",
     "SaveReport",
     "Snapshot",
     "Usage",
@@ -77,8 +81,10 @@ _HOME = {
     "NbwsError": "nbws.errors",
     "Preview": "nbws.reports",
     "Progress": "nbws.progress",
+    "PruneReport": "nbws.retention",
     "Rescue": "nbws.snapshot",
     "RestoreReport": "nbws.reports",
+    "Retention": "nbws.retention",
     "SaveReport": "nbws.reports",
     "Snapshot": "nbws.snapshot",
     "Usage": "nbws.reports",

@@ -96,6 +96,27 @@ class Workspace:
     def check(self, options: dict[str, Any]) -> Job:
         """Checks what is stored. Options: read_data, a fraction."""
 
+    def prune(self, options: dict[str, Any]) -> Job:
+        """Prunes. Options: apply force grace retention default_retention repack."""
+
+    def cancel_prune(self) -> Job:
+        """Withdraws the newest mark; its number."""
+
+    def retention(self) -> Job:
+        """The rules of this repository, or None."""
+
+    def set_retention(self, retention: dict[str, Any] | None) -> Job:
+        """Sets the rules of this repository."""
+
+    def pins(self) -> Job:
+        """Lists the pins."""
+
+    def pin(self, snapshot: str, until_ms: int | None = None, comment: str | None = None) -> Job:
+        """Keeps a snapshot whatever the rules say; its id."""
+
+    def unpin(self, snapshot: str) -> Job:
+        """Ends a pin."""
+
 @final
 class SnapshotReader:
     """One snapshot or rescue, opened for reading. Paths are relative to the top of the workspace, which is ""."""

@@ -1,4 +1,4 @@
-"""Settings from text: sizes."""
+"""Settings from text: sizes and spans of time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from nbws.errors import InvalidInput
 
-__all__ = ["parse_size"]
+__all__ = ["parse_duration", "parse_size"]
 
 _UNITS = {"": 1, "B": 1} | {
     prefix + suffix: base**power
@@ -37,6 +37,28 @@ def parse_size(value: int | str) -> int:
     if not 0 <= size <= _MAX_SIZE:
         raise InvalidInput(f"a size lies between 0 and 2**63 - 1 bytes: {value!r}")
     return size
+
+
+_SPANS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_MAX_SPAN_S = 100 * 366 * 86_400
+
+
+def parse_duration(value: float | str) -> float:
+    """Returns a span of time in seconds from a number of seconds or text such as ``"24h"``, ``"90 min"`` or ``"30d"``.
+
+    Raises:
+        InvalidInput: for anything else, and for spans below zero or above 100 years.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InvalidInput(f"a span of time is a number of seconds or text such as '24h', not {value!r}")
+    seconds = float(value) if not isinstance(value, str) else None
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)) and match.group(2).lower() in _SPANS:
+        seconds = float(match.group(1)) * _SPANS[match.group(2).lower()]
+    if seconds is None:
+        raise InvalidInput(f"not a span of time: {value!r}; write a number and s, min, h, d or w, such as '24h'")
+    if not 0 <= seconds <= _MAX_SPAN_S:
+        raise InvalidInput(f"a span of time lies between 0 and 100 years: {value!r}")
+    return seconds
 
 
 def _unit(text: str) -> int | None:

@@ -48,6 +48,7 @@ MAX_LIST_RUNS: Final = 4_096
 MAX_LEVEL_0_REFS: Final = 1_024
 MAX_INDEX_PARTS: Final = 64
 MAX_RECORD: Final = 4_096
+MAX_LEDGER: Final = 64 << 20
 MAX_COMMENT: Final = 1_024
 MAX_FORMAT: Final = 65_536
 MAX_SETTINGS: Final = 65_536
@@ -950,6 +951,28 @@ _RECORD: Final[dict[str, _Check]] = {
     "version": lambda value: type(value) is int and value == 0,
     "writer": _is_id16,
 }
+_PAST: Final[dict[str, _Check]] = {
+    "comment": _is_comment,
+    "epoch": _is_positive,
+    "info": _nullable(_is_text),
+    "kind": _RECORD["kind"],
+    "seq": _is_positive,
+    "state": _RECORD["state"],
+    "time": _is_count,
+    "usage": _RECORD["usage"],
+    "writer": _is_id16,
+}
+_LEDGER: Final[dict[str, _Check]] = {
+    "history": lambda value: isinstance(value, list) and all(map(_is_object, value)),
+    "kept": lambda value: isinstance(value, list) and all(map(_is_object, value)),
+    "last": _is_object,
+    "version": _is_count,
+}
+_DOOMED: Final[dict[str, _Check]] = {
+    "objects": lambda value: isinstance(value, list) and all(map(_is_object, value)),
+    "snapshots": lambda value: isinstance(value, list) and all(map(_is_id16, value)),
+}
+_DOOMED_OBJECT: Final[dict[str, _Check]] = {"bytes": _is_count, "name": _PLACE["object"]}
 _FORMAT: Final[dict[str, _Check]] = {
     "chunker": lambda value: isinstance(value, dict) and _is_text(value.get("kind")),
     "created": _is_count,
@@ -1001,8 +1024,11 @@ def _work(value: object) -> Work | None:
 
 def decode_record(encoded: bytes, seq: int) -> Record:
     """Decodes the record in slot `seq`: canonical JSON with exactly the keys and types of section 8."""
+    return _record(parse_canonical_json(encoded, MAX_RECORD, f"record {seq}"), seq)
+
+
+def _record(fields: dict[str, object], seq: int) -> Record:
     what = f"record {seq}"
-    fields = parse_canonical_json(encoded, MAX_RECORD, what)
     if _is_count(fields.get("version")) and fields["version"] != 0:
         _fail(f"{what}: has version {fields['version']}", UNSUPPORTED)
     _require(fields, _RECORD, what)
@@ -1032,14 +1058,85 @@ def _check_carried(record: Record, before: Record | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is known of the records up to and including the last one, which were removed (section 8.4)."""
+
+    history: tuple[Mapping[str, object], ...]
+    kept: tuple[Record, ...]
+    last: Record
+
+
+def decode_ledger(encoded: bytes, seq: int) -> Ledger:
+    """Decodes the ledger that ends with record `seq`."""
+    what = f"ledger {seq}"
+    fields = parse_canonical_json(encoded, MAX_LEDGER, what)
+    if _is_count(fields.get("version")) and fields["version"] != 0:
+        _fail(f"{what}: has version {fields['version']}", UNSUPPORTED)
+    _require(fields, _LEDGER, what)
+    history, kept = cast("list[dict[str, object]]", fields["history"]), cast("list[dict[str, object]]", fields["kept"])
+    for past in history:
+        _require(past, _PAST, f"{what}, history")
+    if [past["seq"] for past in history] != list(range(1, seq + 1)):
+        _fail(f"{what}: its history has gaps")
+    seqs = [record.get("seq") for record in kept] + [seq]
+    if not all(map(_is_positive, seqs)) or not _increasing(seqs):
+        _fail(f"{what}: kept records are not increasing")
+    records = tuple(_record(record, cast("int", record["seq"])) for record in kept)
+    return Ledger(tuple(history), records, _record(cast("dict[str, object]", fields["last"]), seq))
+
+
+def decode_doomed(encoded: bytes) -> tuple[list[str], list[str]]:
+    """Decodes the list of a mark (section 8.6): names of containers, ids of snapshots."""
+    fields = parse_canonical_json(encoded, MAX_FRAME_PLAIN[ATTACHMENT], "list of a mark")
+    _require(fields, _DOOMED, "list of a mark")
+    objects = cast("list[dict[str, object]]", fields["objects"])
+    for each in objects:
+        _require(each, _DOOMED_OBJECT, "list of a mark")
+    names, snapshots = [cast("str", each["name"]) for each in objects], cast("list[str]", fields["snapshots"])
+    if not _increasing(names) or not _increasing(snapshots):
+        _fail("list of a mark: not strictly increasing")
+    return names, snapshots
+
+
+def counting_marks(records: Sequence[Record]) -> dict[int, str]:
+    """Returns the marks among records, oldest first, and how far each has come; cancelled ones are left out."""
+    phases: dict[int, str] = {}
+    for record in records:
+        marks = cast("list[int]", record.body.get("marks", []))
+        if record.kind == "mark":
+            phases[record.seq] = "marked"
+        elif record.kind == "cancel" and phases.get(cast("int", record.body["mark"])) == "marked":
+            del phases[cast("int", record.body["mark"])]
+        elif record.kind == "sweep":
+            phases |= {seq: "sweeping" for seq in marks if phases.get(seq) == "marked"}
+        elif record.kind == "swept":
+            phases |= {seq: "swept" for seq in marks if phases.get(seq) == "sweeping"}
+    return phases
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
-    """The chain of records, oldest first (section 8.3)."""
+    """The chain of records, oldest first (section 8.3); those before a ledger's last one only as far as it carries them on.
+
+    Attributes:
+        records: the records.
+        forgotten: ids of the snapshots that marks have forgotten.
+        history: what a ledger tells of removed records.
+    """
 
     records: tuple[Record, ...]
+    forgotten: frozenset[str] = frozenset()
+    history: tuple[Mapping[str, object], ...] = ()
 
     def snapshots(self) -> list[Record]:
-        """Returns the snapshot records, oldest first."""
-        return [record for record in self.records if record.kind == "snapshot"]
+        """Returns the records of the snapshots that are kept, oldest first; the workspace head always is."""
+        head = self.records[-1].head if self.records else None
+        return [
+            record
+            for record in self.records
+            if record.kind == "snapshot"
+            and (record.body["snapshot"] not in self.forgotten or (head and head.snapshot == record.body["snapshot"]))
+        ]
 
     def rescues(self) -> list[Record]:
         """Returns the rescue records that were not dismissed, oldest first."""
@@ -1201,24 +1298,41 @@ class Repository:
         return self._record(slots[-1])
 
     def log(self) -> Log:
-        """Reads the chain: from the newest record down through matching parents. It must reach record 1.
+        """Reads the chain: from the newest record down through matching parents.
 
-        Records below a break belong to a pruned log; then the ledger just below the chain is needed, which
-        version 0 does not write.
+        It must reach record 1, or the last record of the newest ledger: older records were removed, and what the ledger
+        carries on stands in their place. What marks forget is read from their lists.
         """
-        slots, chain = set(self._slots()), [self.newest()]
-        while chain[-1].seq - 1 in slots:
+        slots, chain, ledger = set(self._slots()), [self.newest()], self.ledger()
+        end = ledger.last.seq if ledger else 0
+        while chain[-1].seq - 1 in slots and chain[-1].seq - 1 > end:
             before = self._record(chain[-1].seq - 1)
             if before.commit != chain[-1].parent:
                 break
             chain.append(before)
         first = chain[-1].seq
-        if first != 1:
+        if first != end + 1 or (ledger and chain[-1].parent != ledger.last.commit):
             _fail(f"the chain ends at record {first}: {first - 1} is not there or not its parent, and no ledger")
         chain.reverse()
-        for before_or_none, record in zip([None, *chain], chain, strict=False):
+        for before_or_none, record in zip([ledger.last if ledger else None, *chain], chain, strict=False):
             _check_carried(record, before_or_none)
-        return Log(tuple(chain))
+        records = (*ledger.kept, ledger.last, *chain) if ledger else tuple(chain)
+        forgotten: set[str] = set()
+        for seq in counting_marks(records):
+            mark = next(record for record in records if record.seq == seq)
+            attachment = cast("Place", _place(mark.body["attachment"]))
+            forgotten.update(decode_doomed(self.placed(attachment, ATTACHMENT))[1])
+        return Log(records, frozenset(forgotten), ledger.history if ledger else ())
+
+    def ledger(self) -> Ledger | None:
+        """Reads the newest ledger, if there is one."""
+        names = self._names("ledger", r"[0-9]{20}")
+        if not names:
+            return None
+        ledger = decode_ledger(self._object(f"ledger/{names[-1]}", MAX_LEDGER), int(names[-1]))
+        if any(record.repository != self.format.repository.hex() for record in (*ledger.kept, ledger.last)):
+            _fail(f"ledger {names[-1]}: belongs to another repository")
+        return ledger
 
     def settings(self) -> dict[str, object]:
         """Reads the settings in force after the newest record; empty before the first settings record."""

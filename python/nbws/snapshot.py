@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -270,9 +270,9 @@ class Snapshot(Browsable):
         """Builds the snapshot from the dict that the engine returned; the reason belongs to rescues."""
         until = time_from_ms(values["pinned_until_ms"])
         kept = {key: value for key, value in values.items() if key not in {"reason", "pinned_until_ms"}}
-        return super().from_engine(
-            {**kept, "pinned": until is not None and until > datetime.now(UTC), "eviction_date": until}
-        )
+        pinned = until is not None and until > datetime.now(UTC)
+        dated = until if until is not None and until.year < MAXYEAR else None
+        return super().from_engine({**kept, "pinned": pinned, "eviction_date": dated})
 
 
 @dataclass(frozen=True)  # mypy counts inherited slots twice

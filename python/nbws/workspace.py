@@ -10,6 +10,7 @@ from nbws.calls import Call, twin, verb
 from nbws.config import parse_size
 from nbws.errors import InvalidInput, Unsupported
 from nbws.log import History
+from nbws.pruning import Pruning
 from nbws.reports import CheckReport, Preview, RestoreReport, SaveReport
 from nbws.store import locate
 
@@ -42,7 +43,7 @@ class OpenOptions(TypedDict, total=False):
     exclusive: EpochSource | None
 
 
-class Workspace(History):
+class Workspace(Pruning, History):
     """One workspace repository in one prefix of a store.
 
     Every verb has a twin for event loops with the suffix ``_async``: the same arguments and answer, awaited.

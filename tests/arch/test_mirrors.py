@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import nbws
 import pytest
-from nbws import _nbws, entries, errors, reports
+from nbws import _nbws, entries, errors, reports, retention
 from nbws.cli.main import EXIT_CODES
 from nbws.snapshot import Rescue, Snapshot
 
@@ -34,6 +34,11 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "Damage": [reports.Damage],
     "CheckReport": [reports.CheckReport],
     "DoctorReport": [reports.DoctorReport],
+    "ForgottenSnapshot": [retention.ForgottenSnapshot],
+    "PinnedSnapshot": [retention.PinnedSnapshot],
+    "WaitingMark": [retention.WaitingMark],
+    "Retention": [retention.Retention],
+    "PruneReport": [retention.PruneReport],
 }
 # Engine fields that a class leaves out, and fields that it adds.
 LEFT_OUT: dict[type[reports.Report], set[str]] = {

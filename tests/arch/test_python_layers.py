@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "nbws"
 
-MAY_IMPORT_ENGINE = {"nbws.workspace", "nbws.snapshot", "nbws.upkeep", "nbws.log", "nbws.store", "nbws.files"}
+MAY_IMPORT_ENGINE = {
+    "nbws.files",
+    "nbws.log",
+    "nbws.pruning",
+    "nbws.snapshot",
+    "nbws.store",
+    "nbws.upkeep",
+    "nbws.workspace",
+}
 PURE = {
     "nbws.entries",
     "nbws.naming",

@@ -65,6 +65,9 @@ _COMMANDS = {
     "export": "nbws.cli.contents",
     "rescues": "nbws.cli.browse",
     "check": "nbws.cli.check",
+    "prune": "nbws.cli.prune",
+    "pin": "nbws.cli.prune",
+    "unpin": "nbws.cli.prune",
     "doctor": "nbws.cli.doctor",
     "demo": "nbws.cli.demo",
 }

@@ -31,6 +31,16 @@ pub fn log_seq(key: &str) -> Option<u64> {
         .then(|| digits.parse().ok())?
 }
 
+/// `ledger/<20 decimal digits>`.
+pub fn ledger(seq: u64) -> String {
+    format!("{LEDGER}{seq:020}")
+}
+
+/// The sequence number of a ledger key, if it is one.
+pub fn ledger_seq(key: &str) -> Option<u64> {
+    log_seq(&format!("{LOG}{}", key.strip_prefix(LEDGER)?))
+}
+
 /// `hb/<writer>`.
 pub fn heartbeat(writer: WriterId) -> String {
     format!("hb/{writer}")

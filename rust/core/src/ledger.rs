@@ -3,10 +3,14 @@
 //! Folding is tolerant about legality and strict about continuity. A snapshot that should never have been appended still
 //! keeps its packs alive; a gap or a wrong parent is `Corrupt`, so that nobody prunes by half a log.
 
+mod carried;
+
+pub use carried::{Ledger, Past};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{SnapshotId, WriterId};
 use crate::key;
-use crate::record::{Body, Head, MarkBody, Place, Record, RescueBody, SnapshotBody};
+use crate::record::{Body, Doomed, Head, MarkBody, Place, Record, RescueBody, SnapshotBody};
 use crate::state::State;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +65,8 @@ pub struct LoggedMark<'a> {
     pub body: &'a MarkBody,
     /// How far it has come.
     pub phase: MarkPhase,
+    /// What it dooms and forgets, if somebody read it ([`Log::note_doomed`]).
+    pub doomed: Option<&'a Doomed>,
 }
 
 /// A log, read from its first record on.
@@ -71,6 +77,10 @@ pub struct Log {
     dismissed: BTreeSet<SnapshotId>,
     /// Position of a mark's record, by seq, and its phase.
     marks: BTreeMap<u64, (usize, MarkPhase)>,
+    /// What marks doom and forget, by seq, as far as somebody read it.
+    doomed: BTreeMap<u64, Doomed>,
+    /// What a ledger tells of removed records.
+    history: Vec<Past>,
     owner: Option<Owner>,
     purged: bool,
 }
@@ -79,7 +89,7 @@ impl Log {
     /// Folds records in the order of seq.
     ///
     /// `Corrupt` if a seq is missing, a parent or repository does not match, a record does not carry on the workspace head, or the
-    /// first record is not number 1: version 0 writes no ledger that could stand in for the missing ones. Only a log that was
+    /// first record is not number 1: a pruned log is [`Log::resume`]d from its ledger instead. Only a log that was
     /// purged may start with its tombstone.
     pub fn fold(records: impl IntoIterator<Item = Record>) -> Result<Self> {
         let mut log = Log::default();
@@ -89,11 +99,41 @@ impl Log {
         Ok(log)
     }
 
-    /// Folds what could be read of a damaged log, in the order of seq, gaps and all. For readers only: nobody appends or prunes by it.
-    pub fn fold_readable(records: impl IntoIterator<Item = Record>) -> Self {
-        let mut log = Log::default();
-        records.into_iter().for_each(|record| log.take(record));
+    /// Begins with what a ledger carries on; the next record is the one after its last.
+    pub fn resume(ledger: Ledger) -> Self {
+        let mut log = Log {
+            history: ledger.history,
+            ..Log::default()
+        };
+        let records = ledger.kept.into_iter().chain([ledger.last]);
+        records.for_each(|record| log.take(record));
         log
+    }
+
+    /// Adds what could be read of a damaged log, in the order of seq, gaps and all. For readers only: nobody appends or prunes by it.
+    #[must_use]
+    pub fn with_readable(mut self, records: impl IntoIterator<Item = Record>) -> Self {
+        records.into_iter().for_each(|record| self.take(record));
+        self
+    }
+
+    /// Notes what the mark `seq` dooms and forgets, which lies in its attachment.
+    pub fn note_doomed(&mut self, seq: u64, doomed: Doomed) {
+        self.doomed.insert(seq, doomed);
+    }
+
+    /// The marks whose attachments count and were not noted yet: all but the cancelled ones.
+    pub fn unread_marks(&self) -> Vec<(u64, Place)> {
+        self.marks()
+            .iter()
+            .filter(|m| m.phase != MarkPhase::Cancelled && m.doomed.is_none())
+            .map(|m| (m.record.seq, m.body.attachment))
+            .collect()
+    }
+
+    /// What a ledger tells of records that were removed, oldest first; empty if none were.
+    pub fn history(&self) -> &[Past] {
+        &self.history
     }
 
     /// Adds the next record; errors as in [`Log::fold`], and the log is unchanged then.
@@ -166,12 +206,15 @@ impl Log {
         self.snapshot_at(self.workspace_head?)
     }
 
-    /// Kept snapshots, oldest first: all but those in `forgotten`. The workspace head is always kept.
+    /// Kept snapshots, oldest first: all but those in `forgotten` and those that a mark has forgotten. The workspace head is
+    /// always kept.
     ///
-    /// What to forget lies in the attachments of the [`Log::marks`] that are not cancelled; the caller reads them. Without them
-    /// every snapshot counts as kept, which is always safe.
+    /// What a mark forgets lies in its attachment; the caller reads it and notes it. Without that every snapshot counts as kept,
+    /// which is always safe.
     pub fn snapshots(&self, forgotten: Option<&BTreeSet<SnapshotId>>) -> Vec<LoggedSnapshot<'_>> {
-        let gone = |id: &SnapshotId| forgotten.is_some_and(|ids| ids.contains(id));
+        let marked = self.forgotten_by(|phase| phase != MarkPhase::Cancelled);
+        let gone =
+            |id: &SnapshotId| marked.contains(id) || forgotten.is_some_and(|ids| ids.contains(id));
         let positions = if self.purged {
             0..0
         } else {
@@ -215,6 +258,7 @@ impl Log {
                     record,
                     body,
                     phase: *phase,
+                    doomed: self.doomed.get(&record.seq),
                 }),
                 _ => None,
             })
@@ -272,6 +316,14 @@ impl Log {
         };
         let kind = next.kind().name();
         Err(Error::new(ErrorKind::InvalidState, "append record", why).at(kind))
+    }
+
+    fn forgotten_by(&self, counts: impl Fn(MarkPhase) -> bool) -> BTreeSet<SnapshotId> {
+        let marks = self.marks.iter().filter(|(_, mark)| counts(mark.1));
+        let lists = marks.filter_map(|(seq, _)| self.doomed.get(seq));
+        lists
+            .flat_map(|list| list.snapshots.iter().copied())
+            .collect()
     }
 
     fn snapshot_at(&self, at: usize) -> Option<LoggedSnapshot<'_>> {

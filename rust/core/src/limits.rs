@@ -52,6 +52,10 @@ pub const LIVE_INDEX_PARTS: usize = 16;
 pub const FOLD_INDEX_BYTES: usize = 32 << 10;
 /// Largest log record: one small GET answers status.
 pub const MAX_RECORD_BYTES: usize = 4_096;
+/// Largest ledger.
+pub const MAX_LEDGER_BYTES: usize = 64 << 20;
+/// The newest so many records are never removed: a log whose newest record is at most this has no ledger.
+pub const KEEP_RECORDS: u64 = 1_000;
 /// Longest comment, in bytes.
 pub const MAX_COMMENT_BYTES: usize = 1_024;
 /// Largest integer of canonical JSON: exact in every JSON reader.

@@ -1,13 +1,15 @@
 //! Records of the log: one small object says everything about now (`docs/format.md`, section 8).
 
+mod attachment;
 mod body;
 mod settings;
 
+pub use attachment::{Doomed, DoomedObject};
 pub use body::{
     Body, CancelBody, ClaimBody, DismissBody, Kind, MarkBody, RepackBody, RescueBody, SettingsBody,
     SnapshotBody, StateBody, SweepBody, SweptBody, TombstoneBody,
 };
-pub use settings::Settings;
+pub use settings::{Pin, Retention, Settings};
 
 use crate::canonical;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,6 +1,7 @@
 //! What a caller may ask of each verb; defaults are what `docs/` promises.
 
 use crate::store::StoreOptions;
+pub use nbws_core::record::Retention;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -124,4 +125,34 @@ impl Default for RestoreOptions {
 pub struct CheckOptions {
     /// Fraction of the packs whose data is read and verified, 0 to 1; structure is always checked.
     pub read_data: f64,
+}
+
+/// How to prune.
+#[derive(Clone, Debug)]
+pub struct PruneOptions {
+    /// Do it; otherwise only tell what would be done.
+    pub apply: bool,
+    /// Also if more than 20 % of the stored bytes would go.
+    pub force: bool,
+    /// Time between a Mark and its deletes; default 24 hours, at least one (7 days where a lock keeps writers apart).
+    pub grace: Option<Duration>,
+    /// Rules instead of those of the repository.
+    pub retention: Option<Retention>,
+    /// Rules of the container, for a repository without rules of its own.
+    pub default_retention: Option<Retention>,
+    /// Copy what is needed out of packs that are mostly dead.
+    pub repack: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        PruneOptions {
+            apply: false,
+            force: false,
+            grace: None,
+            retention: None,
+            default_retention: None,
+            repack: true,
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Which snapshot a name means.
 
-use crate::log::{LogHead, read_each, read_from};
+use crate::log::LogHead;
+use crate::whole_log::readable_log;
 use crate::workspace::Access;
-use nbws_core::ledger::Log;
 use nbws_core::record::Head;
 use nbws_core::{Error, ErrorKind, Result};
 
@@ -12,40 +12,6 @@ pub(crate) struct Resolved {
     pub(crate) head: Head,
     /// It is the workspace head.
     pub(crate) is_head: bool,
-}
-
-/// The whole log, oldest record first; empty without records.
-pub(crate) async fn whole_log(access: &Access, newest: Option<&LogHead>) -> Result<Log> {
-    let records = match newest {
-        None => Vec::new(),
-        Some(head) => {
-            read_from(
-                &*access.store,
-                access.inner.repository(),
-                1,
-                head.record.seq,
-            )
-            .await?
-        }
-    };
-    Log::fold(records)
-}
-
-/// The whole log for readers: what can't be read of it is left out and returned as errors.
-pub(crate) async fn readable_log(
-    access: &Access,
-    newest: Option<&LogHead>,
-) -> Result<(Log, Vec<Error>)> {
-    let last = newest.map_or(0, |head| head.record.seq);
-    let (records, mut damage) =
-        read_each(&*access.store, access.inner.repository(), 1, last).await?;
-    if damage.is_empty() {
-        match Log::fold(records.iter().cloned()) {
-            Ok(log) => return Ok((log, damage)),
-            Err(error) => damage.push(error),
-        }
-    }
-    Ok((Log::fold_readable(records), damage))
 }
 
 /// Finds `name`: `latest`, `latest~N`, a full id, or a unique prefix of an id of at least 4 digits; rescues by id too.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 pub(crate) type Outcome = Map<String, Value>;
 
 /// The settings in force after `record`. One request if they are not known here.
-async fn settings(
+pub(crate) async fn settings(
     access: &Access,
     folder: Option<&StateFolder>,
     record: Option<&Record>,

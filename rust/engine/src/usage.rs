@@ -2,8 +2,8 @@
 
 use crate::base;
 use crate::report::{PathUsage, UsageReport};
-use crate::resolve::whole_log;
 use crate::stored_tree;
+use crate::whole_log::whole_log;
 use crate::workspace::Access;
 use nbws_core::Result;
 use nbws_core::index::Index;

@@ -1,6 +1,8 @@
 //! Options of a verb from a Python dict. A key that no verb knows is a bug of the caller in this package.
 
-use nbws_engine::options::{CheckOptions, Delete, Level, OpenOptions, RestoreOptions, SaveOptions};
+use nbws_engine::options::{
+    CheckOptions, Delete, Level, OpenOptions, PruneOptions, RestoreOptions, Retention, SaveOptions,
+};
 use nbws_engine::{Error, ErrorKind};
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
@@ -172,4 +174,39 @@ pub(crate) fn check(dict: &Bound<'_, PyDict>) -> PyResult<CheckOptions> {
     };
     fields.finish()?;
     Ok(options)
+}
+
+pub(crate) fn prune(dict: &Bound<'_, PyDict>) -> PyResult<PruneOptions> {
+    let py = dict.py();
+    let fields = Fields::new(dict)?;
+    let rules = |key| -> PyResult<Option<Retention>> {
+        retention(fields.take::<Bound<'_, PyDict>>(key)?.as_ref())
+    };
+    let options = PruneOptions {
+        apply: fields.flag("apply")?,
+        force: fields.flag("force")?,
+        grace: valid(py, seconds("grace", fields.take("grace")?))?,
+        retention: rules("retention")?,
+        default_retention: rules("default_retention")?,
+        repack: fields.take("repack")?.unwrap_or(true),
+    };
+    fields.finish()?;
+    Ok(options)
+}
+
+pub(crate) fn retention(dict: Option<&Bound<'_, PyDict>>) -> PyResult<Option<Retention>> {
+    let Some(dict) = dict else { return Ok(None) };
+    let fields = Fields::new(dict)?;
+    let rules = Retention {
+        keep_daily: fields.take("keep_daily")?,
+        keep_last: fields.take("keep_last")?,
+        keep_monthly: fields.take("keep_monthly")?,
+        keep_weekly: fields.take("keep_weekly")?,
+        keep_within_ms: fields.take("keep_within_ms")?,
+        lifetime_eviction_threshold: fields.take("lifetime_eviction_threshold")?,
+        lifetime_in_days: fields.take("lifetime_in_days")?,
+        retained_number: fields.take("retained_number")?,
+    };
+    fields.finish()?;
+    Ok(Some(rules))
 }

@@ -2,10 +2,12 @@
 //!
 //! Paths become `os.fsdecode` strings, so names that are not UTF-8 survive as surrogate escapes.
 
+use nbws_engine::options::Retention;
 use nbws_engine::report::{
     Changed, CheckReport, Damage, Diff, DoctorReport, Entry, ExportReport, OmitReason, Omitted,
     PathUsage, Preview, Requests, RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
+use nbws_engine::{ForgottenSnapshot, PinnedSnapshot, PruneReport, WaitingMark};
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
 use std::ffi::OsStr;
@@ -69,8 +71,20 @@ plain_list!(
     PathUsage,
     SnapshotInfo,
     Entry,
-    Changed
+    Changed,
+    ForgottenSnapshot,
+    PinnedSnapshot,
+    WaitingMark
 );
+
+impl Plain for Option<Retention> {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Some(rules) => rules.plain(py),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+}
 
 impl Plain for OmitReason {
     fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -142,6 +156,18 @@ reports! {
     ExportReport { snapshot, complete, files, bytes, skipped }
     Damage { object, problem, files }
     CheckReport { objects, snapshots, bytes_read, complete, damaged, requests, duration_s }
+    ForgottenSnapshot { snapshot, seq, time_ms, comment, reason }
+    PinnedSnapshot { snapshot, until_ms, comment }
+    WaitingMark { seq, packs, bytes, snapshots, sweep_after_ms, state }
+    Retention {
+        retained_number, lifetime_in_days, lifetime_eviction_threshold, keep_last, keep_within_ms, keep_daily, keep_weekly,
+        keep_monthly,
+    }
+    PruneReport {
+        applied, needs_force, snapshots, forgotten, rescues_expired, packs, stored_bytes, packs_doomed, bytes_doomed,
+        packs_repacked, bytes_copied, mark, marks, packs_deleted, bytes_freed, records_removed, ledger, warnings, requests,
+        duration_s,
+    }
     DoctorReport {
         url, client, multi_writer, sequential_create, rounds, rounds_with_one_winner, most_winners, losers_wrote, unclear,
         read_after_write, list_after_write, multipart, clock_offset_s, recorded, findings, requests, duration_s,

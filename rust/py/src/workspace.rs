@@ -121,4 +121,64 @@ impl Workspace {
             workspace.check(options, sink, cancel).await
         })
     }
+
+    fn prune(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Job> {
+        let (workspace, options) = (self.0.clone(), options::prune(options)?);
+        Job::start_cancellable(py, |sink, cancel| async move {
+            workspace.prune(options, sink, cancel).await
+        })
+    }
+
+    fn cancel_prune(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.cancel_prune().await
+        })
+    }
+
+    fn retention(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.retention().await },
+        )
+    }
+
+    fn set_retention(
+        &self,
+        py: Python<'_>,
+        retention: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Job> {
+        let (workspace, retention) = (self.0.clone(), options::retention(retention)?);
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.set_retention(retention).await
+        })
+    }
+
+    fn pins(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move { workspace.pins().await })
+    }
+
+    #[pyo3(signature = (snapshot, until_ms = None, comment = None))]
+    fn pin(
+        &self,
+        py: Python<'_>,
+        snapshot: String,
+        until_ms: Option<u64>,
+        comment: Option<String>,
+    ) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.pin(&snapshot, until_ms, comment).await
+        })
+    }
+
+    fn unpin(&self, py: Python<'_>, snapshot: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.unpin(&snapshot).await
+        })
+    }
 }

@@ -59,6 +59,34 @@ impl IndexPartBuilder {
         }
     }
 
+    /// Adds the chunks of another part that lie in packs for which `keep` is true.
+    pub fn add_part_of(&mut self, part: &IndexPart, keep: impl Fn(&ContainerId) -> bool) {
+        let names: Vec<ContainerId> = part.packs().collect();
+        if names.iter().all(&keep) {
+            return self.add_part(part);
+        }
+        let mut numbers: HashMap<(ContainerId, u32), u32> = HashMap::new();
+        for (id, at) in part.iter().filter(|(_, at)| keep(&at.pack)) {
+            let number = match numbers.get(&(at.pack, at.offset)) {
+                Some(number) => *number,
+                None => {
+                    let pack = self.pack_number(at.pack);
+                    self.frames.push(Frame {
+                        pack,
+                        offset: at.offset,
+                        stored_len: at.stored_len,
+                        plain_len: at.plain_len,
+                    });
+                    let number = self.frames.len() as u32 - 1;
+                    numbers.insert((at.pack, at.offset), number);
+                    number
+                }
+            };
+            self.records
+                .push(record(&id.0, [number, at.chunk_offset, at.chunk_len]));
+        }
+    }
+
     /// Adds the chunks of another part.
     pub fn add_part(&mut self, part: &IndexPart) {
         let first = self.frames.len() as u32;

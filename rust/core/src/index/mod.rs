@@ -2,11 +2,13 @@
 
 mod build;
 mod fold;
+mod live;
 mod part;
 mod root;
 
 pub use build::IndexPartBuilder;
 pub use fold::fold_plan;
+pub use live::{FrameUse, LiveChunks, PackUse};
 pub use part::IndexPart;
 pub use root::{IndexRoot, PartRef};
 

@@ -14,14 +14,18 @@ pub(crate) use reader::{clean, open};
 
 use crate::base;
 use crate::beside::{Beside, append_beside};
+use crate::directories::is_damage;
 use crate::report::SnapshotInfo;
-use crate::resolve::whole_log;
-use crate::settings::check_writers;
+use crate::settings::{check_writers, settings};
+use crate::whole_log::whole_log;
 use crate::workspace::Access;
 use nbws_core::id::{SnapshotId, WriterId};
-use nbws_core::record::{Body, DismissBody};
+use nbws_core::record::{Body, DismissBody, Settings};
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+
+/// The end of the year 9999: where clocks and calendars of callers end.
+const FOR_GOOD_MS: u64 = 253_402_300_799_000;
 
 /// The snapshots that are kept, oldest first. Reads every record once.
 pub(crate) async fn snapshots(access: &Access) -> Result<Vec<SnapshotInfo>> {
@@ -34,6 +38,15 @@ pub(crate) async fn snapshots(access: &Access) -> Result<Vec<SnapshotInfo>> {
             let pin = pins.entry(base).or_default();
             *pin = until.max(*pin);
         }
+    }
+    // Without its settings a repository still has snapshots; prune is stricter.
+    let settings = match settings(access, None, newest.as_ref().map(|h| &h.record)).await {
+        Err(e) if is_damage(&e) => Settings::default(),
+        settings => settings?,
+    };
+    for pinned in settings.pins()? {
+        let pin = pins.entry(pinned.snapshot).or_default();
+        *pin = pinned.until_ms.unwrap_or(FOR_GOOD_MS).max(*pin);
     }
     let describe = |s: &nbws_core::ledger::LoggedSnapshot<'_>| SnapshotInfo {
         snapshot: s.body.snapshot.to_hex(),

@@ -8,7 +8,7 @@ use crate::clock::Stopwatch;
 use crate::directories::index_for_reading;
 use crate::options::CheckOptions;
 use crate::report::{CheckReport, Damage};
-use crate::resolve::readable_log;
+use crate::whole_log::readable_log;
 use crate::workspace::Access;
 use nbws_core::id::{ChunkId, ContainerId};
 use nbws_core::index::Index;

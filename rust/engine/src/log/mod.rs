@@ -5,6 +5,7 @@
 mod append;
 mod head;
 mod hint;
+mod ledger;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -12,4 +13,5 @@ mod tests;
 pub(crate) use append::{Appended, append, is_refusal};
 pub(crate) use head::{LogHead, find_head, find_readable_head};
 pub(crate) use hint::write_hint;
-pub(crate) use read::{read_each, read_from};
+pub(crate) use ledger::{newest_ledger, remove_records, write_ledger};
+pub(crate) use read::{is_unreadable, list_modified, read_each, read_from};

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use nbws_core::id::RepositoryId;
 use nbws_core::record::Record;
 use nbws_core::{Error, ErrorKind, Result, key};
+use std::collections::BTreeMap;
 
 /// How many records are read at once.
 const PARALLEL_READS: usize = 16;
@@ -114,18 +115,36 @@ pub(super) async fn list_after(store: &dyn Store, seq: u64) -> Result<Vec<u64>> 
         .collect())
 }
 
-/// Every record after `seq`, in order: from the oldest that is left to the newest.
+/// When the store took each record that a listing shows, by number, in milliseconds since 1970 UTC by its own clock.
+pub(crate) async fn list_modified(store: &dyn Store) -> Result<BTreeMap<u64, u64>> {
+    let listed = store.list(key::LOG, None).await?;
+    Ok(listed
+        .iter()
+        .filter_map(|o| Some((key::log_seq(&o.key)?, o.modified_ms)))
+        .collect())
+}
+
+/// Every record after `seq`, in order: from the oldest that is left to the newest. A record below a slot that is empty was
+/// put there after the log had been pruned: no part of the log goes through it.
 pub(super) async fn read_after(
     store: &dyn Store,
     repository: RepositoryId,
     seq: u64,
 ) -> Result<Vec<Record>> {
     let listed = list_after(store, seq).await?;
-    let mut records = match (listed.first(), listed.last()) {
-        (Some(&first), Some(&last)) => read_from(store, repository, first, last).await?,
-        _ => Vec::new(),
-    };
     let mut newest = listed.last().copied().unwrap_or(seq);
+    let mut records = Vec::new();
+    if let Some(&first) = listed.first() {
+        let mut slots = stream::iter(first..=newest)
+            .map(|seq| read_slot(store, repository, seq))
+            .buffered(PARALLEL_READS);
+        while let Some(slot) = slots.next().await {
+            match slot? {
+                Some(found) => records.push(found.record),
+                None => records.clear(),
+            }
+        }
+    }
     while let Some(next) = newest.checked_add(1) {
         let Some(found) = read_slot(store, repository, next).await? else {
             break;

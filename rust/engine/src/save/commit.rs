@@ -27,40 +27,54 @@ pub(crate) enum Intent {
 pub(crate) enum Committed {
     /// The record is in the log.
     Done { seq: u64, intent: Intent },
-    /// Chunks that the work relies on may be doomed: plan again on the newest index.
-    Replan(Box<LogHead>),
+    /// Chunks that the work relies on may be doomed: plan again on the newest index, as what it can still become.
+    Replan {
+        newest: Box<LogHead>,
+        intent: Intent,
+    },
 }
 
-/// What records that took the slot mean for pending work.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// None of them concerns it.
-    Rebase,
-    /// Packs were marked or moved, or records are missing in between.
-    Replan,
+/// What records that took the slot mean for pending work. The two questions are independent: fenced work too may rely on packs
+/// that were marked meanwhile.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Verdict {
     /// Another writer owns the head now.
-    Fenced,
+    is_fenced: bool,
+    /// Packs were marked or moved, or records are missing in between that may have done so.
+    is_doomed: bool,
     /// The data was purged.
-    Purged,
+    is_purged: bool,
 }
 
-fn verdict(pending: &Record, newer: &[Record]) -> Verdict {
+fn verdict(before: Option<&Record>, pending: &Record, newer: &[Record]) -> Verdict {
+    let is_gap = newer.first().is_none_or(|r| r.seq != pending.seq);
+    let mut found = Verdict {
+        is_doomed: is_gap,
+        is_fenced: is_gap
+            && newer
+                .last()
+                .is_some_and(|last| has_moved(before, pending, last)),
+        ..Verdict::default()
+    };
     for winner in newer {
+        found.is_doomed |= matches!(winner.kind(), Kind::Mark | Kind::Repack);
         match after_loss(pending, winner) {
             AfterLoss::Retry => {}
-            AfterLoss::Purged => return Verdict::Purged,
+            AfterLoss::Purged => found.is_purged = true,
             AfterLoss::Fenced | AfterLoss::Conflict | AfterLoss::Recompute => {
-                return Verdict::Fenced;
+                found.is_fenced = true;
             }
         }
     }
-    let is_gap = newer.first().is_none_or(|r| r.seq != pending.seq);
-    let moves_packs = |r: &Record| matches!(r.kind(), Kind::Mark | Kind::Repack);
-    if is_gap || newer.iter().any(moves_packs) {
-        Verdict::Replan
-    } else {
-        Verdict::Rebase
-    }
+    found
+}
+
+/// Whether records that can't be read any more must have fenced the pending one: what is newest now does not follow from what it
+/// was built on.
+fn has_moved(before: Option<&Record>, pending: &Record, last: &Record) -> bool {
+    let is_own = (last.writer, last.epoch) == (pending.writer, pending.epoch);
+    let known = before.map_or((0, None), |r| (r.epoch, r.head));
+    !is_own && known != (last.epoch, last.head)
 }
 
 /// Appends the record of `stored`; rebases, becomes a rescue, or asks for a new plan when it loses its slot.
@@ -99,7 +113,7 @@ pub(crate) async fn commit(
                 });
             }
             Appended::Lost { newer } => {
-                let found = verdict(&record, &newer);
+                let found = verdict(newest, &record, &newer);
                 let last = newer
                     .last()
                     .ok_or_else(|| Error::internal("save", "lost to nobody"))?;
@@ -109,13 +123,15 @@ pub(crate) async fn commit(
                 };
                 target.set_head(&new_head.bytes);
                 note_pending(access, target, None);
-                match found {
-                    Verdict::Purged => return Err(purged()),
-                    Verdict::Replan => return Ok(Committed::Replan(Box::new(new_head))),
-                    Verdict::Fenced => {
-                        intent = Intent::Rescue(format!("fenced by writer {}", last.writer))
-                    }
-                    Verdict::Rebase => {}
+                if found.is_purged {
+                    return Err(purged());
+                }
+                if found.is_fenced && intent == Intent::Head {
+                    intent = Intent::Rescue(format!("fenced by writer {}", last.writer));
+                }
+                if found.is_doomed {
+                    let newest = Box::new(new_head);
+                    return Ok(Committed::Replan { newest, intent });
                 }
                 if newer.iter().any(|r| r.kind() == Kind::Settings) {
                     check_writers(access, target.folder.as_ref(), Some(last)).await?;

@@ -23,6 +23,7 @@ pub(crate) use plan::{entries, seen};
 use crate::base;
 use crate::budget::Resources;
 use crate::clock::{Deadline, Stopwatch};
+use crate::directories::is_damage;
 use crate::local::cache::KnownTree;
 use crate::log::LogHead;
 use crate::options::{Level, SaveOptions};
@@ -56,11 +57,19 @@ pub(crate) async fn save(
 ) -> Result<SaveReport> {
     check_options(&access, &options)?;
     let access = Arc::new(access);
-    let mut target = lock(&access, directory).await?;
-    target.session.exclude.clone_from(&options.exclude);
-    target.session.cachedir_tag = options.cachedir_tag;
-    let (_, report) = run(&access, target, options, Intent::Head).await?;
-    Ok(report)
+    let mut is_trusted = true;
+    loop {
+        let mut target = lock(&access, directory).await?;
+        target.session.exclude.clone_from(&options.exclude);
+        target.session.cachedir_tag = options.cachedir_tag;
+        target.is_open &= is_trusted;
+        let is_open = target.is_open;
+        match run(&access, target, options.clone(), Intent::Head).await {
+            // What an open writer knows may be so old that prune has deleted what it names: once more, by what is there now.
+            Err(error) if is_open && is_damage(&error) => is_trusted = false,
+            outcome => return outcome.map(|(_, report)| report),
+        }
+    }
 }
 
 pub(crate) fn check_options(access: &Access, options: &SaveOptions) -> Result<()> {
@@ -118,7 +127,7 @@ struct Start {
 enum Pass {
     Finished(Box<SaveReport>),
     /// Chunks that the work relies on may be doomed: once more, on the newest index.
-    Again(Box<LogHead>),
+    Again(Box<LogHead>, Intent),
 }
 
 /// Saves a locked target as head or rescue. A target that is not proven to hold the head is kept as a rescue.
@@ -142,7 +151,7 @@ pub(crate) async fn run(
     .await?;
     target.check_may_write(head.as_ref().map(|h| &h.record), options.take_over)?;
     let unproven = target.unproven(head.as_ref().map(|h| &h.record), options.take_over);
-    let order = Order {
+    let mut order = Order {
         intent: match (&wished, unproven) {
             (Intent::Head, Some(why)) => Intent::Rescue(why),
             _ => wished.clone(),
@@ -159,7 +168,7 @@ pub(crate) async fn run(
                 let report = finish_report(access, &target.notices, *report, watch);
                 return Ok((target, report));
             }
-            Pass::Again(newest) => head = Some(*newest),
+            Pass::Again(newest, intent) => (head, order.intent) = (Some(*newest), intent),
         }
     }
     Err(Error::new(
@@ -238,7 +247,7 @@ async fn pass(
     let head = work.start.head.take();
     let intent = order.intent.clone();
     match commit(access, &mut target, head, &mut work.stored, intent).await? {
-        Committed::Replan(newest) => Ok((target, Pass::Again(newest))),
+        Committed::Replan { newest, intent } => Ok((target, Pass::Again(newest, intent))),
         Committed::Done { seq, intent } => {
             let report = settle(access, &mut target, *work, seq, (&order.wished, &intent))?;
             Ok((target, Pass::Finished(Box::new(report))))

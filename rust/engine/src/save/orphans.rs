@@ -1,14 +1,19 @@
 //! Packs that an unfinished save left in the store.
 
-use crate::log::LogHead;
+use crate::log::{LogHead, read_from};
 use crate::session::Target;
+use crate::whole_log;
 use crate::workspace::Access;
+use nbws_core::id::ContainerId;
 use nbws_core::index::{IndexPart, IndexPartBuilder};
 use nbws_core::key::ContainerKey;
-use nbws_core::record::Kind;
-use nbws_core::{ErrorKind, Result};
+use nbws_core::record::Body;
+use nbws_core::{Error, ErrorKind, Result};
+use std::collections::HashSet;
 
-/// Packs that an unfinished save of this target left in the store, unless a Mark may name them.
+/// Packs that an unfinished save of this target left in the store, but for those that a Mark since then names.
+///
+/// Without all records and marks since the upload nobody can know, and none is reused.
 pub(crate) async fn load_orphans(
     access: &Access,
     target: &Target,
@@ -22,33 +27,35 @@ pub(crate) async fn load_orphans(
         return Ok(None);
     };
     let newest = head.map_or(0, |h| h.record.seq);
-    let is_safe = oldest <= newest
-        && (oldest == newest || {
-            let since = crate::log::read_from(
-                &*access.store,
-                access.inner.repository(),
-                oldest + 1,
-                newest,
-            )
-            .await;
-            since.is_ok_and(|records| {
-                records
-                    .iter()
-                    .all(|r| !matches!(r.kind(), Kind::Mark | Kind::Repack))
-            })
-        });
-    if !is_safe {
+    let Ok(doomed) = doomed_since(access, oldest, newest).await else {
         folder.clear_uploaded();
         return Ok(None);
-    }
+    };
     let mut builder = IndexPartBuilder::new();
     for (_, bytes) in uploaded {
         let part = IndexPart::decode(bytes)?;
-        if is_there(access, &part).await? {
+        let is_doomed = part.packs().any(|pack| doomed.contains(&pack));
+        if !is_doomed && is_there(access, &part).await? {
             builder.add_part(&part);
         }
     }
     Ok(Some(builder.finish()))
+}
+
+/// The packs that marks after record `oldest` doom, cancelled or not.
+async fn doomed_since(access: &Access, oldest: u64, newest: u64) -> Result<HashSet<ContainerId>> {
+    let mut doomed = HashSet::new();
+    if oldest > newest {
+        return Err(Error::internal("save", "packs of a log that was put back"));
+    }
+    let repository = access.inner.repository();
+    for record in read_from(&*access.store, repository, oldest + 1, newest).await? {
+        if let Body::Mark(mark) = &record.body {
+            let list = whole_log::doomed(access, &mark.attachment).await?;
+            doomed.extend(list.objects.iter().map(|object| object.name.id));
+        }
+    }
+    Ok(doomed)
 }
 
 /// Nothing in the log protects these packs: somebody may have put the store back to a time before them.
