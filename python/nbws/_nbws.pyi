@@ -29,6 +29,9 @@ def error_kinds() -> list[tuple[str, bool]]:
 def report_fields() -> list[tuple[str, list[str]]]:
     """Every report and its fields, in order."""
 
+def children(url: str, options: dict[str, Any]) -> Job:
+    """Lists the names of what lies directly below a URL."""
+
 def doctor(url: str, options: dict[str, Any]) -> Job:
     """Measures what the store at a URL guarantees. Options: store, as for `Workspace.open`."""
 
@@ -90,6 +93,57 @@ class Workspace:
     def dismiss(self, rescue: str) -> Job:
         """Gives a rescue up."""
 
+    def hold(self, directory: str | os.PathLike[str]) -> Job:
+        """Takes the right to run the notebook in a directory of this machine; returns a Hold."""
+
+    def look(self, directory: str | os.PathLike[str]) -> Job:
+        """Tells what is known of a directory."""
+
+    def fork(self, snapshot: str, url: str) -> Job:
+        """Makes another repository that begins with a snapshot of this one."""
+
+    def setting(self, key: str) -> Job:
+        """Returns what is set under a key, as JSON text, or None."""
+
+    def set_setting(self, key: str, value: str | None = None) -> Job:
+        """Sets a key to a value, given as JSON text, or removes it."""
+
+    def session(self) -> Job:
+        """Returns the newest session of this machine, or None."""
+
+    def claim(self, hold: Hold, options: dict[str, Any]) -> Job:
+        """Opens a new epoch. Options: take_over resident ttl notes."""
+
+    def change_state(
+        self,
+        directory: str | os.PathLike[str] | None,
+        state: str,
+        comment: str | None = None,
+        info: str | None = None,
+    ) -> Job:
+        """Appends a change of state; returns the record's number."""
+
+    def beat(self, writer: str) -> Job:
+        """Shows that a writer lives."""
+
+    def heartbeat(self, writer: str) -> Job:
+        """Returns when a writer last showed that it lives, milliseconds since 1970 UTC, or None."""
+
+    def history(self, since_claim: bool) -> Job:
+        """Lists what the log says, oldest first."""
+
+    def delete(self) -> Job:
+        """Marks the notebook as deleted; returns the record's number."""
+
+    def purge(self) -> Job:
+        """Removes the data of a deleted notebook; returns the bytes removed."""
+
+    def set_latch(self, directory: str | os.PathLike[str], why: str) -> Job:
+        """Keeps the saves of a directory from the head."""
+
+    def clear_latch(self, directory: str | os.PathLike[str]) -> Job:
+        """Lets them become the head again."""
+
     def usage(self) -> Job:
         """Sums up what is stored."""
 
@@ -116,6 +170,21 @@ class Workspace:
 
     def unpin(self, snapshot: str) -> Job:
         """Ends a pin."""
+
+@final
+class Hold:
+    """The right to run a notebook in a directory, among the processes of this machine; it ends with this object."""
+
+    @property
+    def path(self) -> str:
+        """The directory, resolved."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is local state that outlives the process."""
+
+    def release(self) -> None:
+        """Gives it back."""
 
 @final
 class SnapshotReader:

@@ -74,7 +74,7 @@ class Call(Generic[Result]):
         label: str = "",
         hold: Hold | None = None,
     ) -> None:
-        self._steps = steps
+        self.steps = steps
         self._progress = progress
         self._label = label
         self._hold = hold
@@ -119,7 +119,7 @@ class Call(Generic[Result]):
                 self._hold.release()
 
     def _run(self, sink: EngineSink | None) -> Result:
-        steps = self._steps()
+        steps = self.steps()
         try:
             step = next(steps)
             while True:
@@ -133,7 +133,7 @@ class Call(Generic[Result]):
             return cast("Result", end.value)
 
     async def _run_async(self, sink: EngineSink | None) -> Result:
-        steps = self._steps()
+        steps = self.steps()
         try:
             step = next(steps)
             while True:

@@ -22,7 +22,7 @@ import re
 import struct
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -293,8 +293,8 @@ def container_name(kind: int, epoch: int, random: bytes) -> str:
     return f"{'packs' if kind == 1 else 'index'}/{epoch:016x}-{random.hex()}"
 
 
-def check_header(header: bytes, repository: bytes, name: str) -> None:
-    """Compares a container's first 64 bytes with the name and repository that were asked for."""
+def check_header(header: bytes, repositories: Collection[bytes], name: str) -> None:
+    """Compares a container's first 64 bytes with the name that was asked for and the repositories that it may belong to."""
     match = _CONTAINER_NAME.fullmatch(name)
     if match is None:
         _fail(f"{name!r} is not the name of a pack or an index object")
@@ -304,8 +304,8 @@ def check_header(header: bytes, repository: bytes, name: str) -> None:
         _fail(f"{name}: has format version {int.from_bytes(header[4:6], 'little')}", UNSUPPORTED)
     if header[7] or any(header[24:40]):
         _fail(f"{name}: is encrypted", UNSUPPORTED)
-    expected = struct.pack("<16s16xQ16s", repository, int(match[2], 16), bytes.fromhex(match[3]))
-    if header[6] != _OBJECT_KINDS[match[1]] or header[8:] != expected:
+    expected = struct.pack("<16xQ16s", int(match[2], 16), bytes.fromhex(match[3]))
+    if header[6] != _OBJECT_KINDS[match[1]] or header[8:24] not in repositories or header[24:] != expected:
         _fail(f"{name}: is another object than its name says")
 
 
@@ -1157,6 +1157,11 @@ class Format:
     created: int
     numeric_ids: bool
     chunker: Mapping[str, object]
+    origins: tuple[bytes, ...]
+
+    def accepted(self) -> tuple[bytes, ...]:
+        """Returns whose containers and snapshot roots may be here: its own, and those of the repositories it was forked from."""
+        return (self.repository, *self.origins)
 
 
 def decode_format(encoded: bytes) -> Format:
@@ -1164,6 +1169,7 @@ def decode_format(encoded: bytes) -> Format:
     fields = parse_canonical_json(encoded, MAX_FORMAT, "format")
     if _is_count(fields.get("version")) and fields["version"] != 0:
         _fail(f"the repository has format version {fields['version']}", UNSUPPORTED)
+    origins = _origins(fields.pop("origins")) if "origins" in fields else ()
     _require(fields, _FORMAT, "format")
     if fields["features"] or fields["encryption"] != "none" or fields["hash"] != "blake3":
         _fail(
@@ -1179,7 +1185,15 @@ def decode_format(encoded: bytes) -> Format:
         cast("int", fields["created"]),
         cast("bool", fields["numeric_ids"]),
         chunker,
+        origins,
     )
+
+
+def _origins(value: object) -> tuple[bytes, ...]:
+    """The repositories that a fork was made from; a repository that is no fork has no such key."""
+    if not isinstance(value, list) or not value or not all(map(_is_id16, value)) or not _increasing(value):
+        _fail("format: its origins are missing, no ids, or not increasing")
+    return tuple(bytes.fromhex(cast("str", origin)) for origin in value)
 
 
 class Repository:
@@ -1237,7 +1251,7 @@ class Repository:
         if plain_length > MAX_FRAME_PLAIN[kind]:
             _fail(f"{name}: a frame of {plain_length} bytes is announced")
         if name not in self._verified:
-            check_header(self._read(name, 0, HEADER_BYTES), self.format.repository, name)
+            check_header(self._read(name, 0, HEADER_BYTES), self.format.accepted(), name)
             self._verified.add(name)
         plain = decode_frame(self._read(name, offset, stored_length), kind, plain_length, f"{name}, frame at {offset}")
         if kind == CHUNKS:
@@ -1262,7 +1276,7 @@ class Repository:
             self._read(name, 0, HEADER_BYTES),
             self._read(name, size - TRAILER_BYTES, TRAILER_BYTES),
         )
-        check_header(header, self.format.repository, name)
+        check_header(header, self.format.accepted(), name)
         length = int.from_bytes(trailer[:4], "little")
         start = size - TRAILER_BYTES - length
         if start < HEADER_BYTES:
@@ -1425,7 +1439,7 @@ class Repository:
         if len(plain) > MAX_CHUNK:
             _fail(f"the root of snapshot {work.snapshot} is larger than a chunk")
         root = decode_snapshot_root(plain)
-        if root.repository != self.format.repository or root.snapshot.hex() != work.snapshot:
+        if root.repository not in self.format.accepted() or root.snapshot.hex() != work.snapshot:
             _fail(f"the root of snapshot {work.snapshot} belongs to another one")
         return root
 

@@ -81,6 +81,9 @@ pub struct Format {
     pub hash: String,
     /// Whether a save compares uid and gid.
     pub numeric_ids: bool,
+    /// Repositories whose containers and snapshot roots were copied here: it is a fork of theirs. Strictly sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<RepositoryId>,
     /// Outcome of the store's probe at creation.
     pub probe: Option<Map<String, Value>>,
     /// The repository's id.
@@ -108,6 +111,7 @@ impl Format {
             },
             hash: HASH.to_owned(),
             numeric_ids,
+            origins: Vec::new(),
             probe: None,
             repository,
             version: FORMAT_VERSION,
@@ -131,6 +135,11 @@ impl Format {
         let format: Format = canonical::decode(bytes, MAX_FORMAT_BYTES, DECODE)?;
         format.check()?;
         Ok(format)
+    }
+
+    /// Whether what says that it belongs to `repository` may be here.
+    pub fn accepts(&self, repository: RepositoryId) -> bool {
+        repository == self.repository || self.origins.contains(&repository)
     }
 
     /// Required features that this program does not know: it must not write, and reading may go wrong.
@@ -169,6 +178,9 @@ impl Format {
         }
         if self.features.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(Error::corrupt(DECODE, "features are not sorted"));
+        }
+        if self.origins.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(Error::corrupt(DECODE, "origins are not sorted"));
         }
         Ok(())
     }

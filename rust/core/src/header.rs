@@ -70,10 +70,14 @@ impl Header {
         })
     }
 
-    /// Fails unless `bytes` start with the header of `key` in `repository`.
-    pub fn expect(bytes: &[u8], repository: RepositoryId, key: ContainerKey) -> Result<()> {
+    /// Fails unless `bytes` start with the header of `key` in a repository that is `accepted`: its own, or one it was forked from.
+    pub fn expect(
+        bytes: &[u8],
+        accepted: impl Fn(RepositoryId) -> bool,
+        key: ContainerKey,
+    ) -> Result<()> {
         let found = Header::decode(bytes.get(..HEADER_BYTES).unwrap_or(bytes))?;
-        if found == (Header { repository, key }) {
+        if found.key == key && accepted(found.repository) {
             return Ok(());
         }
         Err(Error::corrupt(
@@ -104,15 +108,15 @@ mod tests {
             random: [5; 16],
         });
         let bytes = Header { repository, key }.encode();
-        assert!(Header::expect(&bytes, repository, key).is_ok());
+        assert!(Header::expect(&bytes, |r| r == repository, key).is_ok());
         assert_eq!(
-            Header::expect(&bytes, repository, other)
+            Header::expect(&bytes, |r| r == repository, other)
                 .unwrap_err()
                 .kind(),
             ErrorKind::Corrupt
         );
         assert_eq!(
-            Header::expect(&bytes[..63], repository, key)
+            Header::expect(&bytes[..63], |r| r == repository, key)
                 .unwrap_err()
                 .kind(),
             ErrorKind::Corrupt

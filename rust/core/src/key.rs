@@ -41,6 +41,9 @@ pub fn ledger_seq(key: &str) -> Option<u64> {
     log_seq(&format!("{LOG}{}", key.strip_prefix(LEDGER)?))
 }
 
+/// Room that is given up so that a full bucket takes one more record.
+pub const BALLAST: &str = "ballast";
+
 /// `hb/<writer>`.
 pub fn heartbeat(writer: WriterId) -> String {
     format!("hb/{writer}")

@@ -271,11 +271,11 @@ fn decode_slot(reader: &mut WireReader<'_>, offset: u64) -> Result<FrameSlot> {
 /// Payloads are not looked at: [`crate::frame::verify_checksum`] or the ids of the chunks do that.
 pub fn open_container(
     bytes: &[u8],
-    repository: RepositoryId,
+    accepted: impl Fn(RepositoryId) -> bool,
     key: ContainerKey,
 ) -> Result<Vec<FrameSlot>> {
     let corrupt = |why: &'static str| Error::corrupt("open container", why).at(key.to_string());
-    Header::expect(bytes, repository, key)?;
+    Header::expect(bytes, accepted, key)?;
     let Some((rest, trailer)) = bytes.split_last_chunk::<TRAILER_BYTES>() else {
         return Err(corrupt("truncated"));
     };

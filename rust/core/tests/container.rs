@@ -98,7 +98,7 @@ fn stored<'a>(pack: &'a [u8], slot: &FrameSlot) -> &'a [u8] {
 
 /// What a full check of a container does.
 fn check_all(bytes: &[u8]) -> nbws_core::Result<Vec<FrameSlot>> {
-    let frames = open_container(bytes, REPOSITORY, key())?;
+    let frames = open_container(bytes, |r| r == REPOSITORY, key())?;
     for slot in &frames {
         verify_checksum(stored(bytes, slot))?;
     }
@@ -110,7 +110,7 @@ fn read_all(bytes: &[u8]) -> nbws_core::Result<Vec<Vec<Vec<u8>>>> {
     let mut decoder = FrameDecoder::new()?;
     let mut out = Vec::new();
     let mut plain = Vec::new();
-    for slot in open_container(bytes, REPOSITORY, key())? {
+    for slot in open_container(bytes, |r| r == REPOSITORY, key())? {
         decoder.decode(stored(bytes, &slot), slot.kind, slot.plain_len, &mut plain)?;
         let mut rest = &plain[..];
         let mut chunks = Vec::new();
@@ -208,8 +208,8 @@ fn a_container_in_the_place_of_another_is_refused() {
     let (_, pack) = small_pack();
     let mut other = key();
     other.id.random[15] ^= 1;
-    assert!(open_container(&pack.bytes, REPOSITORY, other).is_err());
-    assert!(open_container(&pack.bytes, RepositoryId([8; 16]), key()).is_err());
+    assert!(open_container(&pack.bytes, |r| r == REPOSITORY, other).is_err());
+    assert!(open_container(&pack.bytes, |r| r == RepositoryId([8; 16]), key()).is_err());
 }
 
 #[test]

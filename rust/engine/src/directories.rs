@@ -35,7 +35,7 @@ pub(crate) async fn directory(
         .store
         .get_range(&name, 0..HEADER_BYTES as u64)
         .await?;
-    Header::expect(&header, access.inner.repository(), key)?;
+    Header::expect(&header, |r| access.inner.format.accepts(r), key)?;
     let trailer_at = size - TRAILER_BYTES as u64;
     let trailer = access.store.get_range(&name, trailer_at..size).await?;
     let trailer = Trailer::decode(&trailer).map_err(|e| e.at(name.clone()))?;

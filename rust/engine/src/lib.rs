@@ -10,8 +10,10 @@ pub mod clock;
 mod directories;
 pub mod doctor;
 mod export;
+mod fork;
 mod local;
 mod log;
+mod notebook;
 pub mod options;
 mod preview;
 pub mod progress;
@@ -34,6 +36,17 @@ mod workspace;
 
 pub use browse::{FileReader, SnapshotReader};
 pub use export::TarReader;
+pub use fork::Forked;
+pub use nbws_core::state::State;
 pub use nbws_core::{Error, ErrorKind, Result};
+pub use notebook::{ClaimOptions, Claimed, DEFAULT_TTL, Hold, LogEvent, SessionInfo, TargetInfo};
 pub use prune::{ForgottenSnapshot, PinnedSnapshot, PruneReport, WaitingMark};
 pub use workspace::Workspace;
+
+/// Names of what lies directly below `url`, sorted: the repositories of a container. A few listings.
+pub async fn children(url: &str, options: &store::StoreOptions) -> Result<Vec<String>> {
+    let deadline = clock::Deadline::after(workspace::OPEN_PATIENCE);
+    let store = store::open(url, options)?;
+    let patient = store::Retrying::new(store, deadline, cancel::CancelToken::new());
+    store::Store::children(&patient).await
+}

@@ -61,6 +61,37 @@ pub struct SaveOptions {
     pub memory_bytes: Option<u64>,
     /// Upload rate in bytes per second.
     pub limit_rate: Option<u64>,
+    /// What the snapshot says of the notebook.
+    pub label: Label,
+    /// The save belongs to the session that claimed this target: if a newer epoch is in force it is `Fenced`, and the work a rescue.
+    pub in_session: bool,
+}
+
+/// What a snapshot says of the notebook that it was saved from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// What made it, such as `autosave`; default `save`.
+    pub origin: Option<String>,
+    /// Framework and its version.
+    pub framework: Option<String>,
+    /// Version of Python.
+    pub python: Option<String>,
+}
+
+impl Label {
+    /// The label with what made the snapshot, if it does not say so itself.
+    pub(crate) fn with_origin(mut self, origin: &str) -> Self {
+        self.origin.get_or_insert_with(|| origin.to_owned());
+        self
+    }
+
+    /// The label of work that could not become the head.
+    pub(crate) fn from_rescue(self) -> Self {
+        Label {
+            origin: Some("rescue".to_owned()),
+            ..self
+        }
+    }
 }
 
 /// What a preview looks at.

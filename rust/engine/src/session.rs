@@ -43,6 +43,30 @@ fn may_delete(root: &Root) -> bool {
         .is_ok_and(|read| text[..read].ends_with(MAY_DELETE.as_bytes()))
 }
 
+/// Where a target really lies, and where what is known of it is kept.
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// None: nothing can be kept.
+    pub(crate) folder: Option<StateFolder>,
+    /// A sentence for the report.
+    notice: Option<String>,
+}
+
+/// Resolves `directory`, which must exist.
+pub(crate) fn place_of(inner: &Inner, directory: &Path) -> Result<Place> {
+    let path = std::path::absolute(directory)
+        .map_err(|e| Error::local("open", directory.as_os_str().as_bytes(), e))?;
+    Root::open(&path)?;
+    let path = crate::local::real_path(&path)?;
+    let StatePlace { root, notice } = choose_state_place(inner.options.state_dir.as_deref(), &path);
+    let folder = root.map(|state| StateFolder::new(&state, inner.repository(), &path));
+    Ok(Place {
+        path,
+        folder,
+        notice,
+    })
+}
+
 /// A locked target directory and what is known of it.
 pub(crate) struct Target {
     pub(crate) path: PathBuf,
@@ -64,17 +88,13 @@ pub(crate) struct Target {
 impl Target {
     /// Locks `directory` and loads what is known of it. Blocks; waits for other holders until cancelled.
     pub(crate) fn lock(inner: &Inner, directory: &Path, cancel: &CancelToken) -> Result<Target> {
-        let path = std::path::absolute(directory)
-            .map_err(|e| Error::local("open", directory.as_os_str().as_bytes(), e))?;
-        Root::open(&path)?;
-        let path = crate::local::real_path(&path)?;
+        let Place {
+            path,
+            folder,
+            notice,
+        } = place_of(inner, directory)?;
         let lock = lock_directory(&path, cancel)?;
         let root = Root::open(&path)?;
-        let StatePlace {
-            root: state_root,
-            notice,
-        } = choose_state_place(inner.options.state_dir.as_deref(), &path);
-        let folder = state_root.map(|state| StateFolder::new(&state, inner.repository(), &path));
         let remembered = inner.memory().targets.get(&path).cloned();
         let mut notices: Vec<String> = notice.into_iter().collect();
         let stored = folder.as_ref().map_or(Ok(None), StateFolder::load_session);
@@ -237,6 +257,36 @@ impl Target {
         self.store_session(inner).and(stored)
     }
 
+    /// A record whose fate may stay open is known on this disk before it is sent.
+    pub(crate) fn note_pending(&mut self, inner: &Inner, bytes: Option<&[u8]>) {
+        self.session.pending = bytes.and_then(|b| String::from_utf8(b.to_vec()).ok());
+        self.store_session_or_go_on(inner);
+    }
+
+    /// Whether the session of this target owns the epoch in force and may still write in it: `newest` is the newest record.
+    pub(crate) fn owns(&self, newest: &Record) -> bool {
+        let may_write = newest.state.is_live() || newest.state == State::SyncFailed;
+        may_write && self.session.epoch == Some(newest.epoch)
+    }
+
+    /// Why a save of this target's session can't move the head, if so: another epoch is in force, or the session has ended.
+    pub(crate) fn not_in_session(&self, newest: Option<&Record>) -> Option<String> {
+        let newest = newest?;
+        if self.owns(newest) {
+            return None;
+        }
+        Some(match self.session.epoch {
+            Some(epoch) if epoch < newest.epoch => {
+                format!(
+                    "fenced: writer {} has opened epoch {}",
+                    newest.writer, newest.epoch
+                )
+            }
+            Some(_) => format!("the session has ended: the notebook is {}", newest.state),
+            None => "this directory belongs to no session; start the notebook first".to_owned(),
+        })
+    }
+
     /// Decides the fate of a record that an earlier save left open, by sending the same bytes again. Whether there was one.
     pub(crate) async fn settle_pending(&mut self, access: &Access) -> Result<bool> {
         let Some(text) = self.session.pending.clone() else {
@@ -254,8 +304,10 @@ impl Target {
         {
             Appended::Acknowledged => {
                 self.set_head(text.as_bytes());
-                if let Body::Snapshot(body) = &record.body {
-                    self.session.proof = Some(body.snapshot);
+                match &record.body {
+                    Body::Snapshot(body) => self.session.proof = Some(body.snapshot),
+                    Body::Claim(_) => self.session.epoch = Some(record.epoch),
+                    _ => {}
                 }
                 self.notices.push(format!(
                     "record {}, whose fate was not known, is committed",
@@ -322,6 +374,9 @@ impl Target {
         if take_over {
             return None;
         }
+        if let Some(latch) = &self.session.latch {
+            return Some(latch.clone());
+        }
         if self.is_half_restored {
             return Some("a restore into the directory has not finished".to_owned());
         }
@@ -343,18 +398,14 @@ impl Target {
         if matches!(&head.body, Body::Tombstone(body) if body.purge) {
             return Err(purged());
         }
-        let is_live = matches!(
-            head.state,
-            State::Starting | State::Running | State::Stopping | State::Restarting
-        );
-        if is_live && head.writer != self.session.writer && !take_over {
+        if head.state.is_live() && !self.owns(head) && !take_over {
             return Err(Error::new(
                 ErrorKind::InvalidState,
                 "save",
                 format!(
-                    "the notebook is {} elsewhere (writer {}); stop it there, or take over",
+                    "the notebook is {} elsewhere (epoch {}); stop it there, or take over",
                     head.state.name(),
-                    head.writer
+                    head.epoch
                 ),
             ));
         }

@@ -36,7 +36,7 @@ pub(crate) async fn snapshot_root(
         Err(e) => return Err(e),
     };
     let root = SnapshotRoot::decode(&bytes).map_err(|e| e.at(place.object.to_string()))?;
-    if root.repository != access.inner.repository() {
+    if !access.inner.format.accepts(root.repository) {
         let why = "belongs to another repository";
         return Err(Error::corrupt("read snapshot", why).at(place.object.to_string()));
     }

@@ -20,12 +20,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// How long opening repeats its first request.
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const OPEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A workspace repository: everything below one prefix of one store. Cheap to clone; clones share connections and what
 /// is known of the repository.
 #[derive(Clone)]
-pub struct Workspace(Arc<Inner>);
+pub struct Workspace(pub(crate) Arc<Inner>);
 
 /// What every verb works with.
 pub(crate) struct Inner {

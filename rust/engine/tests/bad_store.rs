@@ -326,7 +326,7 @@ fn frames(repo: &Repo, key: &str) -> Vec<(FrameSlot, Holds)> {
     let bytes = repo.shelf.bytes(key);
     let format = Format::decode(&repo.shelf.bytes(key::FORMAT)).unwrap();
     let parsed = ContainerKey::parse(key).unwrap();
-    let slots = open_container(&bytes, format.repository, parsed).unwrap();
+    let slots = open_container(&bytes, |r| format.accepts(r), parsed).unwrap();
     let mut decoder = FrameDecoder::new().unwrap();
     let mut plain = Vec::new();
     let part = |slot: &FrameSlot| {

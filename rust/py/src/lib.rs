@@ -3,6 +3,7 @@
 //! Importing it has no side effect: the runtime is made by the first verb.
 
 mod errors;
+mod hold;
 mod job;
 mod options;
 mod reports;
@@ -19,13 +20,15 @@ mod _nbws {
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]
+    use crate::hold::Hold;
+    #[pymodule_export]
     use crate::job::Job;
     #[pymodule_export]
     use crate::reports::report_fields;
     #[pymodule_export]
     use crate::snapshot::{FileReader, SnapshotReader, TarReader};
     #[pymodule_export]
-    use crate::upkeep::doctor;
+    use crate::upkeep::{children, doctor};
     #[pymodule_export]
     use crate::workspace::Workspace;
 

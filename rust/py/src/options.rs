@@ -1,9 +1,10 @@
 //! Options of a verb from a Python dict. A key that no verb knows is a bug of the caller in this package.
 
 use nbws_engine::options::{
-    CheckOptions, Delete, Level, OpenOptions, PruneOptions, RestoreOptions, Retention, SaveOptions,
+    CheckOptions, Delete, Label, Level, OpenOptions, PruneOptions, RestoreOptions, Retention,
+    SaveOptions,
 };
-use nbws_engine::{Error, ErrorKind};
+use nbws_engine::{ClaimOptions, DEFAULT_TTL, Error, ErrorKind};
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyTypeError;
 use pyo3::types::{PyAnyMethods, PyBytes, PyBytesMethods, PyDict, PyDictMethods, PyListMethods};
@@ -142,6 +143,25 @@ pub(crate) fn save(dict: &Bound<'_, PyDict>) -> PyResult<SaveOptions> {
         threads: fields.take("threads")?,
         memory_bytes: fields.take("memory_bytes")?,
         limit_rate: fields.take("limit_rate")?,
+        label: Label {
+            origin: fields.take("origin")?,
+            framework: fields.take("framework")?,
+            python: fields.take("python")?,
+        },
+        in_session: fields.flag("in_session")?,
+    };
+    fields.finish()?;
+    Ok(options)
+}
+
+pub(crate) fn claim(dict: &Bound<'_, PyDict>) -> PyResult<ClaimOptions> {
+    let fields = Fields::new(dict)?;
+    let ttl = valid(dict.py(), seconds("ttl", fields.take("ttl")?))?;
+    let options = ClaimOptions {
+        take_over: fields.flag("take_over")?,
+        resident: fields.flag("resident")?,
+        ttl: ttl.unwrap_or(DEFAULT_TTL),
+        notes: fields.take("notes")?,
     };
     fields.finish()?;
     Ok(options)

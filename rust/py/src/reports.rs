@@ -7,7 +7,10 @@ use nbws_engine::report::{
     Changed, CheckReport, Damage, Diff, DoctorReport, Entry, ExportReport, OmitReason, Omitted,
     PathUsage, Preview, Requests, RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
-use nbws_engine::{ForgottenSnapshot, PinnedSnapshot, PruneReport, WaitingMark};
+use nbws_engine::{
+    Claimed, ForgottenSnapshot, Forked, LogEvent, PinnedSnapshot, PruneReport, SessionInfo,
+    TargetInfo, WaitingMark,
+};
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
 use std::ffi::OsStr;
@@ -47,6 +50,15 @@ impl Plain for Option<Vec<u8>> {
     }
 }
 
+impl Plain for Option<SessionInfo> {
+    fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Some(session) => session.plain(py),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+}
+
 macro_rules! plain_list {
     ($($item:ty),*) => {$(
         impl Plain for Vec<$item> {
@@ -74,7 +86,8 @@ plain_list!(
     Changed,
     ForgottenSnapshot,
     PinnedSnapshot,
-    WaitingMark
+    WaitingMark,
+    LogEvent
 );
 
 impl Plain for Option<Retention> {
@@ -167,6 +180,16 @@ reports! {
         applied, needs_force, snapshots, forgotten, rescues_expired, packs, stored_bytes, packs_doomed, bytes_doomed,
         packs_repacked, bytes_copied, mark, marks, packs_deleted, bytes_freed, records_removed, ledger, warnings, requests,
         duration_s,
+    }
+    Forked { repository, snapshot, objects, bytes, requests, bytes_moved, duration_s }
+    Claimed { seq, epoch, writer, previous, displaced, snapshot }
+    TargetInfo {
+        is_empty, is_known, is_proven, is_half_restored, epoch, writer, owns_epoch, latch, has_state, state, snapshot, notices,
+    }
+    SessionInfo { directory, epoch, writer, owns_epoch, notes }
+    LogEvent {
+        seq, time_ms, kind, state, epoch, writer, snapshot, comment, info, partial, framework, python, resident, take_over, purge,
+        bytes, files, objects, stored_bytes,
     }
     DoctorReport {
         url, client, multi_writer, sequential_create, rounds, rounds_with_one_winner, most_winners, losers_wrote, unclear,

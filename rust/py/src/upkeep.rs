@@ -14,3 +14,12 @@ pub(crate) fn doctor(py: Python<'_>, url: String, options: &Bound<'_, PyDict>) -
         nbws_engine::doctor::doctor(&url, options).await
     })
 }
+
+/// Names of what lies directly below a URL: the notebooks of a container.
+#[pyfunction]
+pub(crate) fn children(py: Python<'_>, url: String, options: &Bound<'_, PyDict>) -> PyResult<Job> {
+    let options = options::open(options)?;
+    Job::start(py, Interrupt::Drop, async move {
+        nbws_engine::children(&url, &options.store).await
+    })
+}

@@ -1,12 +1,16 @@
 //! `Workspace`: one function per engine verb; each starts it and returns its `Job`.
 
+use crate::errors::to_python;
+use crate::hold::Hold;
 use crate::job::{Interrupt, Job};
 use crate::options;
 use crate::reports::Plain;
+use nbws_engine::State;
 use nbws_engine::options::PreviewOptions;
 use pyo3::types::PyDict;
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyclass, pymethods};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// An open workspace repository.
 #[pyclass(frozen, module = "nbws._nbws")]
@@ -107,6 +111,139 @@ impl Workspace {
         let workspace = self.0.clone();
         Job::start(py, Interrupt::Finish, async move {
             workspace.dismiss(&rescue).await
+        })
+    }
+
+    fn hold(&self, py: Python<'_>, directory: PathBuf) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.hold(&directory).await.map(Arc::new)
+        })
+    }
+
+    fn look(&self, py: Python<'_>, directory: PathBuf) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.look(&directory).await
+        })
+    }
+
+    fn fork(&self, py: Python<'_>, snapshot: String, url: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.fork(&snapshot, &url).await
+        })
+    }
+
+    fn setting(&self, py: Python<'_>, key: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.setting(&key).await },
+        )
+    }
+
+    #[pyo3(signature = (key, value=None))]
+    fn set_setting(&self, py: Python<'_>, key: String, value: Option<String>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.set_setting(key, value).await
+        })
+    }
+
+    fn session(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.session().await },
+        )
+    }
+
+    fn claim(
+        &self,
+        py: Python<'_>,
+        hold: &Bound<'_, Hold>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Job> {
+        let options = options::claim(options)?;
+        let (workspace, hold) = (self.0.clone(), hold.get().taken(py)?);
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.claim(&hold, options).await
+        })
+    }
+
+    #[pyo3(signature = (directory, state, comment=None, info=None))]
+    fn change_state(
+        &self,
+        py: Python<'_>,
+        directory: Option<PathBuf>,
+        state: &str,
+        comment: Option<String>,
+        info: Option<String>,
+    ) -> PyResult<Job> {
+        let state = State::parse(state).map_err(|e| to_python(py, &e))?;
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace
+                .change_state(directory.as_deref(), state, comment, info)
+                .await
+        })
+    }
+
+    fn beat(&self, py: Python<'_>, writer: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.beat(&writer).await },
+        )
+    }
+
+    fn heartbeat(&self, py: Python<'_>, writer: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.heartbeat(&writer).await
+        })
+    }
+
+    fn history(&self, py: Python<'_>, since_claim: bool) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.history(since_claim).await
+        })
+    }
+
+    fn delete(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Finish,
+            async move { workspace.delete().await },
+        )
+    }
+
+    fn purge(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Finish,
+            async move { workspace.purge().await },
+        )
+    }
+
+    fn set_latch(&self, py: Python<'_>, directory: PathBuf, why: String) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.set_latch(&directory, why).await
+        })
+    }
+
+    fn clear_latch(&self, py: Python<'_>, directory: PathBuf) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Finish, async move {
+            workspace.clear_latch(&directory).await
         })
     }
 

@@ -78,7 +78,6 @@ struct Found {
 async fn pack(access: &Access, id: ContainerId, size: Option<u64>, is_read: bool) -> Result<Found> {
     let key = ContainerKey::pack(id);
     let name = key.to_string();
-    let repository = access.inner.repository();
     let size = match size {
         Some(size) => size,
         // A listing may be behind.
@@ -92,7 +91,7 @@ async fn pack(access: &Access, id: ContainerId, size: Option<u64>, is_read: bool
     };
     if is_read {
         let bytes = access.store.get(&name).await?;
-        let slots = open_container(&bytes, repository, key)?;
+        let slots = open_container(&bytes, |r| access.inner.format.accepts(r), key)?;
         let damaged = damaged_chunks(&bytes, &slots);
         return Ok(Found { slots, damaged });
     }

@@ -4,6 +4,7 @@
 //! committed), `tree` (the segments of the tree in the target, with stat keys), `index/` (parts by hash) and `uploaded/`
 //! (directories of packs that are stored but not committed yet).
 
+use super::lock::{FileLock, try_lock_file};
 use super::tree_file::{read_tree, write_tree};
 use bytes::Bytes;
 use nbws_core::diff::StatKey;
@@ -44,6 +45,18 @@ pub(crate) struct Session {
     pub(crate) cachedir_tag: bool,
     /// Exact bytes of a record whose fate is not known.
     pub(crate) pending: Option<String>,
+    /// The epoch that a claim of this target opened; it means something as long as it is in force.
+    #[serde(default)]
+    pub(crate) epoch: Option<u64>,
+    /// Why saves of this target become rescues until a person clears it.
+    #[serde(default)]
+    pub(crate) latch: Option<String>,
+    /// The target directory of a claim; none if its name is not UTF-8.
+    #[serde(default)]
+    pub(crate) directory: Option<String>,
+    /// What the caller wants to know again of the claim.
+    #[serde(default)]
+    pub(crate) notes: Option<String>,
 }
 
 impl Session {
@@ -62,6 +75,10 @@ impl Session {
             exclude: Vec::new(),
             cachedir_tag: false,
             pending: None,
+            epoch: None,
+            latch: None,
+            directory: None,
+            notes: None,
         }
     }
 }
@@ -96,6 +113,25 @@ impl StateFolder {
         }
     }
 
+    /// The folders of every target of `repository` under `state_root`.
+    pub(crate) fn all(state_root: &Path, repository: RepositoryId) -> Result<Vec<Self>> {
+        let path = state_root.join(repository.to_hex());
+        let failed = |e| local("list local state", &path, e);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == IoKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(e)),
+        };
+        entries
+            .map(|entry| {
+                Ok(StateFolder {
+                    path: entry.map_err(failed)?.path(),
+                    is_frozen: true,
+                })
+            })
+            .collect()
+    }
+
     /// From now on only reads; what is written is dropped.
     pub(crate) fn freeze(&mut self) {
         self.is_frozen = true;
@@ -113,6 +149,11 @@ impl StateFolder {
             .create(&path)
             .map_err(|e| local("make local state", &path, e))?;
         Ok(path)
+    }
+
+    /// Locks the session of the target among the processes of this machine; none if another one holds it.
+    pub(crate) fn lock_session(&self) -> Result<Option<FileLock>> {
+        try_lock_file(&self.make("")?.join("session.lock"))
     }
 
     /// Writes `name` by way of a temporary file, synced before and after the rename.

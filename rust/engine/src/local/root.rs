@@ -95,6 +95,17 @@ impl Root {
         self.fd.as_fd()
     }
 
+    /// Whether nothing lies in the directory.
+    pub(crate) fn is_empty(&self) -> Result<bool> {
+        let failed = |e| fault("list workspace", b"", e);
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            if !matches!(entry.map_err(failed)?.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What makes this directory the same as before.
     pub(crate) fn identity(&self) -> Result<RootIdentity> {
         let raw = meta::statx_of(&self.fd).map_err(|e| fault("stat workspace", b"", e))?;

@@ -16,16 +16,7 @@ pub(crate) struct StatePlace {
 /// Chooses the state directory: `wished`, else `NBWS_STATE`, else `$XDG_STATE_HOME/nbws`, else `~/.local/state/nbws`; never
 /// inside `workspace`, and only where it can be written: otherwise a private directory below the system's temporary one.
 pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> StatePlace {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let preferred = wished
-        .map(Path::to_path_buf)
-        .or_else(|| variable("NBWS_STATE"))
-        .or_else(|| variable("XDG_STATE_HOME").map(|p| p.join("nbws")))
-        .or_else(|| variable("HOME").map(|p| p.join(".local/state/nbws")));
+    let preferred = preferred(wished);
     let why = match &preferred {
         Some(path) if is_inside(path, workspace) => "it would lie inside the workspace",
         Some(path) if usable(path) => {
@@ -37,8 +28,7 @@ pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> Sta
         Some(_) => "it can't be written",
         None => "HOME is not set",
     };
-    let user = rustix::process::geteuid().as_raw();
-    let fallback = std::env::temp_dir().join(format!("nbws-state-{user}"));
+    let (fallback, user) = fallback();
     if !is_inside(&fallback, workspace) && usable(&fallback) && is_private(&fallback, user) {
         let notice = format!("local state is kept in {}: {why}", fallback.display());
         return StatePlace {
@@ -52,6 +42,32 @@ pub(crate) fn choose_state_place(wished: Option<&Path>, workspace: &Path) -> Sta
             "no local state ({why}, and the temporary directory is no better): every file is read again"
         )),
     }
+}
+
+/// Everywhere that state may have been put, for a workspace that is not known.
+pub(crate) fn state_places(wished: Option<&Path>) -> Vec<PathBuf> {
+    let (fallback, user) = fallback();
+    let private = is_private(&fallback, user).then_some(fallback);
+    preferred(wished).into_iter().chain(private).collect()
+}
+
+fn preferred(wished: Option<&Path>) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    wished
+        .map(Path::to_path_buf)
+        .or_else(|| variable("NBWS_STATE"))
+        .or_else(|| variable("XDG_STATE_HOME").map(|p| p.join("nbws")))
+        .or_else(|| variable("HOME").map(|p| p.join(".local/state/nbws")))
+}
+
+fn fallback() -> (PathBuf, u32) {
+    let user = rustix::process::geteuid().as_raw();
+    let path = std::env::temp_dir().join(format!("nbws-state-{user}"));
+    (path, user)
 }
 
 fn is_inside(path: &Path, workspace: &Path) -> bool {

@@ -14,6 +14,7 @@ use crate::workspace::Access;
 use nbws_core::id::SnapshotId;
 use nbws_core::record::{Body, DismissBody, Pin, Retention, Settings, SettingsBody};
 use nbws_core::{Error, ErrorKind, Result};
+use serde_json::Value;
 
 /// A change of the settings that keeps losing its slot gives up after so many attempts.
 const MAX_ATTEMPTS: u32 = 64;
@@ -47,6 +48,8 @@ pub(crate) enum Edit {
     },
     /// Ends the pin of what this id or prefix names.
     Unpin(String),
+    /// Sets a key that only the caller understands, or removes it.
+    Set { key: String, value: Option<Value> },
 }
 
 impl Edit {
@@ -79,6 +82,10 @@ impl Edit {
                 let snapshot = pinned_as(settings, name)?;
                 settings.unpin(snapshot)?;
                 Ok(Some(snapshot))
+            }
+            Edit::Set { key, value } => {
+                settings.set(key, value.as_ref())?;
+                Ok(None)
             }
         }
     }

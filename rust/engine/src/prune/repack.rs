@@ -140,7 +140,7 @@ impl<'a> Copies<'a> {
             .get(&key.to_string())
             .await
             .map_err(gone)?;
-        for slot in open_container(&bytes, self.access.inner.repository(), key)? {
+        for slot in open_container(&bytes, |r| self.access.inner.format.accepts(r), key)? {
             let live: u64 = slot
                 .chunks
                 .iter()

@@ -93,12 +93,12 @@ pub(crate) async fn commit(
         let record = build_record(access, target, newest, stored, &intent)?;
         check_append(newest, &record)?;
         let bytes = Bytes::from(record.encode()?);
-        note_pending(access, target, Some(&bytes));
+        target.note_pending(&access.inner, Some(&bytes));
         let deadline = Deadline::after(COMMIT_PATIENCE);
         let appended = append(&*access.store, &record, &bytes, deadline).await;
         if appended.as_ref().is_err_and(|e| is_refusal(e.kind())) {
             // Decided: it must not turn up later.
-            note_pending(access, target, None);
+            target.note_pending(&access.inner, None);
         }
         match appended? {
             Appended::Acknowledged => {
@@ -122,7 +122,7 @@ pub(crate) async fn commit(
                     bytes: Bytes::from(last.encode()?),
                 };
                 target.set_head(&new_head.bytes);
-                note_pending(access, target, None);
+                target.note_pending(&access.inner, None);
                 if found.is_purged {
                     return Err(purged());
                 }
@@ -140,12 +140,6 @@ pub(crate) async fn commit(
             }
         }
     }
-}
-
-/// A record whose fate may stay open is known on this disk before it is sent.
-fn note_pending(access: &Access, target: &mut Target, bytes: Option<&[u8]>) {
-    target.session.pending = bytes.and_then(|b| String::from_utf8(b.to_vec()).ok());
-    target.store_session_or_go_on(&access.inner);
 }
 
 fn build_record(
@@ -170,13 +164,17 @@ fn build_record(
                 root: stored.root,
                 snapshot: stored.snapshot,
             };
-            let epoch = newest.map_or(1, |r| r.epoch + 1);
-            (
-                Body::Snapshot(snapshot_body(stored)),
-                Some(head),
-                state_after(state, stored.partial),
-                epoch,
-            )
+            let joined = newest.filter(|r| target.owns(r));
+            let body = Body::Snapshot(snapshot_body(stored, joined.is_none()));
+            match joined {
+                Some(newest) => (body, Some(head), state, newest.epoch),
+                None => (
+                    body,
+                    Some(head),
+                    state_after(state, stored.partial),
+                    newest.map_or(1, |r| r.epoch + 1),
+                ),
+            }
         }
         Intent::Rescue(reason) => {
             let epoch = newest.map_or(1, |r| r.epoch);
@@ -217,18 +215,18 @@ fn state_after(state: State, partial: bool) -> State {
     }
 }
 
-fn snapshot_body(stored: &Stored) -> SnapshotBody {
+fn snapshot_body(stored: &Stored, one_shot: bool) -> SnapshotBody {
     SnapshotBody {
         base: stored.base,
         bytes: stored.bytes,
         comment: stored.comment.clone(),
         files: stored.files,
-        framework: None,
-        one_shot: true,
-        origin: "save".to_owned(),
+        framework: stored.label.framework.clone(),
+        one_shot,
+        origin: stored.label.origin.clone().unwrap_or_default(),
         partial: stored.partial,
         pin_base_until_ms: stored.pin_base_until_ms,
-        python: None,
+        python: stored.label.python.clone(),
         root: stored.root,
         snapshot: stored.snapshot,
         tree_root: stored.tree_root,
@@ -241,10 +239,10 @@ fn rescue_body(stored: &Stored, reason: &str) -> RescueBody {
         bytes: stored.bytes,
         comment: stored.comment.clone(),
         files: stored.files,
-        framework: None,
+        framework: stored.label.framework.clone(),
         origin: "rescue".to_owned(),
         partial: stored.partial,
-        python: None,
+        python: stored.label.python.clone(),
         reason: reason.to_owned(),
         root: stored.root,
         snapshot: stored.snapshot,

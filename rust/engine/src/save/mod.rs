@@ -143,14 +143,17 @@ pub(crate) async fn run(
     may_append(access, &target).await?;
     target.settle_pending(access).await?;
     let mut head = base::newest_for_save(access, &mut target).await?;
-    check_writers(
-        access,
-        target.folder.as_ref(),
-        head.as_ref().map(|h| &h.record),
-    )
-    .await?;
-    target.check_may_write(head.as_ref().map(|h| &h.record), options.take_over)?;
-    let unproven = target.unproven(head.as_ref().map(|h| &h.record), options.take_over);
+    let newest = head.as_ref().map(|h| &h.record);
+    check_writers(access, target.folder.as_ref(), newest).await?;
+    let fenced = match options.in_session {
+        true => target.not_in_session(newest),
+        false => None,
+    };
+    if fenced.is_none() {
+        target.check_may_write(newest, options.take_over)?;
+    }
+    let is_fenced = fenced.is_some();
+    let unproven = fenced.or_else(|| target.unproven(newest, options.take_over));
     let mut order = Order {
         intent: match (&wished, unproven) {
             (Intent::Head, Some(why)) => Intent::Rescue(why),
@@ -159,6 +162,7 @@ pub(crate) async fn run(
         wished,
         options,
         deadline,
+        is_fenced,
     };
     for _ in 0..MAX_PLANS {
         let (returned, pass) = pass(access, target, head, &order).await?;
@@ -199,6 +203,8 @@ pub(crate) struct Order {
     intent: Intent,
     options: SaveOptions,
     deadline: Deadline,
+    /// The session of the target has ended: a rescue is an error that says so.
+    is_fenced: bool,
 }
 
 /// Steps 1 to 10, once.
@@ -217,6 +223,9 @@ async fn pass(
     if let (Intent::Rescue(_), false, Some((held, _))) =
         (&order.intent, planned.is_changed, &target.tree)
     {
+        if order.is_fenced {
+            return Err(fenced(&order.intent));
+        }
         let report = nothing_to_rescue(*held, &start, &planned);
         return Ok((target, Pass::Finished(Box::new(report))));
     }
@@ -249,10 +258,20 @@ async fn pass(
     match commit(access, &mut target, head, &mut work.stored, intent).await? {
         Committed::Replan { newest, intent } => Ok((target, Pass::Again(newest, intent))),
         Committed::Done { seq, intent } => {
-            let report = settle(access, &mut target, *work, seq, (&order.wished, &intent))?;
+            let report = settle(access, &mut target, *work, seq, (order, &intent))?;
             Ok((target, Pass::Finished(Box::new(report))))
         }
     }
+}
+
+/// The session has ended, and there is nothing that it had not saved.
+fn fenced(intent: &Intent) -> Error {
+    let why = match intent {
+        Intent::Rescue(why) => why,
+        Intent::Head => "the session has ended",
+    };
+    let text = format!("{why}; everything here had been saved before");
+    Error::new(ErrorKind::Fenced, "save", text)
 }
 
 /// The refusal of an empty directory: a rescue of it would hold nothing.
@@ -341,7 +360,7 @@ fn settle(
     target: &mut Target,
     work: Work,
     seq: u64,
-    (wished, reached): (&Intent, &Intent),
+    (order, reached): (&Order, &Intent),
 ) -> Result<SaveReport> {
     let Work {
         stored,
@@ -362,13 +381,13 @@ fn settle(
         return Ok(report);
     };
     target.store_session_or_go_on(&access.inner);
-    if wished != &Intent::Head {
+    if order.wished != Intent::Head {
         report.rescue = Some(report.snapshot.clone());
         return Ok(report);
     }
     let kind = match target.session.proof {
-        Some(_) => ErrorKind::Fenced,
-        None => ErrorKind::InvalidState,
+        None if !order.is_fenced => ErrorKind::InvalidState,
+        _ => ErrorKind::Fenced,
     };
     Err(Error::new(
         kind,

@@ -4,6 +4,7 @@ use super::chunks::TypedChunks;
 use super::pack::{Packer, new_pack};
 use super::tree_writer::NewTree;
 use crate::base;
+use crate::options::Label;
 use crate::session::Target;
 use crate::workspace::Access;
 use nbws_core::frame::{ChunkSpan, FrameEncoder, FrameKind};
@@ -35,6 +36,7 @@ pub(crate) struct Stored {
     pub(crate) bytes: u64,
     pub(crate) partial: bool,
     pub(crate) comment: Option<String>,
+    pub(crate) label: Label,
     pub(crate) pin_base_until_ms: Option<u64>,
     pub(crate) packs: u64,
     pub(crate) stored_bytes: u64,
@@ -44,7 +46,7 @@ pub(crate) struct Stored {
 pub(crate) struct Description {
     pub(crate) base: Option<SnapshotId>,
     pub(crate) comment: Option<String>,
-    pub(crate) origin: &'static str,
+    pub(crate) label: Label,
     pub(crate) root_mode: u16,
     pub(crate) epoch: u64,
     pub(crate) pin_base: bool,
@@ -91,9 +93,9 @@ pub(crate) fn store_root(
         omitted: tree.omitted_entries(),
         root_mode: description.root_mode,
         comment: description.comment.clone().unwrap_or_default(),
-        origin: description.origin.to_owned(),
-        framework: String::new(),
-        python: String::new(),
+        origin: description.label.origin.clone().unwrap_or_default(),
+        framework: description.label.framework.clone().unwrap_or_default(),
+        python: description.label.python.clone().unwrap_or_default(),
         level,
         refs,
     }
@@ -120,6 +122,7 @@ pub(crate) fn store_root(
         bytes: tree.bytes,
         partial: tree.is_partial,
         comment: description.comment.clone(),
+        label: description.label.clone(),
         pin_base_until_ms: description.pin_base.then(|| now + PIN_DAYS * 86_400_000),
         packs,
         stored_bytes,

@@ -4,7 +4,7 @@ use super::{Created, ObjectInfo, Store};
 use async_trait::async_trait;
 use bytes::Bytes;
 use nbws_core::Result;
-use std::ops::{Range, Sub};
+use std::ops::{Add, Range, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,6 +31,22 @@ impl RequestTotals {
     /// Requests of all verbs.
     pub fn requests(&self) -> u64 {
         self.put + self.get + self.list + self.head + self.delete
+    }
+}
+
+impl Add for RequestTotals {
+    type Output = RequestTotals;
+
+    fn add(self, other: RequestTotals) -> RequestTotals {
+        RequestTotals {
+            put: self.put + other.put,
+            get: self.get + other.get,
+            list: self.list + other.list,
+            head: self.head + other.head,
+            delete: self.delete + other.delete,
+            bytes_up: self.bytes_up + other.bytes_up,
+            bytes_down: self.bytes_down + other.bytes_down,
+        }
     }
 }
 
@@ -143,6 +159,11 @@ impl Store for Counting {
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>> {
         add(&self.list, 1);
         self.inner.list(prefix, after).await
+    }
+
+    async fn copy_from(&self, source: &str, key: &str) -> Result<()> {
+        add(&self.put, 1);
+        self.inner.copy_from(source, key).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

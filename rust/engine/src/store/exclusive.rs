@@ -54,6 +54,10 @@ impl Store for Exclusive {
         self.0.list(prefix, after).await
     }
 
+    async fn copy_from(&self, source: &str, key: &str) -> Result<()> {
+        self.0.copy_from(source, key).await
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         self.0.delete(key).await
     }

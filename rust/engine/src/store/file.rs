@@ -13,6 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use url::Url;
 
 const OPERATION: &str = "open store";
 
@@ -113,6 +114,24 @@ impl Directory {
 
 /// Creates `directory` and its missing ancestors and syncs each new entry, so that a power loss can't take away the
 /// directory under objects that were acknowledged.
+/// Gives a file a second name: objects are never changed, so that is as good as a copy. Where the file system can't, copies it.
+fn link_durably(from: &Path, to: &Path) -> io::Result<()> {
+    let parent = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    create_durably(parent)?;
+    match fs::hard_link(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(e),
+        Ok(()) => {}
+        Err(_) => {
+            let temporary = to.with_extension("tmp");
+            fs::copy(from, &temporary)?;
+            fs::File::open(&temporary)?.sync_all()?;
+            fs::rename(&temporary, to)?;
+        }
+    }
+    fs::File::open(parent)?.sync_all()
+}
+
 fn create_durably(directory: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = directory
         .ancestors()
@@ -167,6 +186,37 @@ impl Store for Directory {
             Some(objects) => {
                 self.check_searchable(prefix)?;
                 objects.list(prefix, after).await
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn copy_from(&self, source: &str, key: &str) -> Result<()> {
+        const OPERATION: &str = "copy object";
+        let source = Url::parse(source)
+            .ok()
+            .and_then(|url| url.to_file_path().ok());
+        let source =
+            source.ok_or_else(|| Error::internal(OPERATION, "the source is no directory"))?;
+        self.made()?;
+        let (from, to, key) = (source.join(key), self.root.join(key), key.to_owned());
+        let copied = tokio::task::spawn_blocking(move || link_durably(&from, &to));
+        copied
+            .await
+            .map_err(|e| Error::internal(OPERATION, format!("a worker failed: {e}")))?
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => {
+                    Error::new(ErrorKind::NotFound, OPERATION, "does not exist").at(key)
+                }
+                _ => from_errno(OPERATION, e.raw_os_error().unwrap_or(0)).at(key),
+            })
+    }
+
+    async fn children(&self) -> Result<Vec<String>> {
+        match self.present()? {
+            Some(objects) => {
+                self.check_searchable("")?;
+                objects.children().await
             }
             None => Ok(Vec::new()),
         }

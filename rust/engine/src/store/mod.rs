@@ -30,7 +30,8 @@ pub(crate) use retry::{Backoff, pause, within};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use nbws_core::Result;
+use nbws_core::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -81,6 +82,24 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Every object whose name starts with `prefix` and sorts after `after`, sorted by name. Never a part of them:
     /// a page that fails makes the call fail. A store without the prefix lists nothing.
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>>;
+    /// First components of names that have more than one, sorted: what a container of repositories holds.
+    async fn children(&self) -> Result<Vec<String>> {
+        let listed = self.list("", None).await?;
+        let first = |object: &ObjectInfo| {
+            object
+                .key
+                .split_once('/')
+                .map(|(first, _)| first.to_owned())
+        };
+        let found: BTreeSet<String> = listed.iter().filter_map(first).collect();
+        Ok(found.into_iter().collect())
+    }
+    /// Copies the object of the same name from the store at `source`, another prefix of the same bucket, by the service itself: its bytes
+    /// don't pass through this program. Replaces what is there. `Unsupported` where that can't be done, `NotFound` if there is none.
+    async fn copy_from(&self, source: &str, key: &str) -> Result<()> {
+        let why = "copies within the store can't be had here";
+        Err(Error::new(ErrorKind::Unsupported, "copy object", why).at(format!("{source}/{key}")))
+    }
     /// Removes the object; one that is not there counts as removed.
     async fn delete(&self, key: &str) -> Result<()>;
     /// The store's URL without secrets.

@@ -60,6 +60,15 @@ impl Objects {
             .fold(self.prefix.clone(), |path, name| path.join(name))
     }
 
+    /// Where the store at `source` has the object `key`, if it is another prefix of this client.
+    fn elsewhere(&self, source: &str, key: &str) -> Option<Path> {
+        let (own, prefix) = (self.url.trim_end_matches('/'), self.prefix.as_ref());
+        let base = own.strip_suffix(prefix)?;
+        let other = source.trim_end_matches('/').strip_prefix(base)?;
+        let prefix = Path::from_url_path(other).ok()?;
+        Some(key.split('/').fold(prefix, |path, name| path.join(name)))
+    }
+
     fn key(&self, location: &Path) -> Option<String> {
         let full = location.as_ref();
         let prefix = self.prefix.as_ref();
@@ -254,6 +263,40 @@ impl Store for Objects {
             }
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    async fn copy_from(&self, source: &str, key: &str) -> Result<()> {
+        const OPERATION: &str = "copy object";
+        let to = self.path(OPERATION, key)?;
+        let from = self.elsewhere(source, key).ok_or_else(|| {
+            let why = "the source does not lie in the same bucket";
+            Error::new(ErrorKind::Unsupported, OPERATION, why).at(source)
+        })?;
+        self.bounded(
+            OPERATION,
+            key,
+            MAX_CONTAINER_BYTES,
+            self.client.copy(&from, &to),
+        )
+        .await?
+        .map_err(|e| self.failed(OPERATION, key, &e))
+    }
+
+    async fn children(&self) -> Result<Vec<String>> {
+        const OPERATION: &str = "list children";
+        let below = self.below("");
+        let below = (!below.is_root()).then_some(&below);
+        let listed = self
+            .bounded(OPERATION, "", 0, self.client.list_with_delimiter(below))
+            .await?
+            .map_err(|e| self.place_failed(OPERATION, "", &e))?;
+        let mut found: Vec<String> = listed
+            .common_prefixes
+            .iter()
+            .filter_map(|prefix| prefix.filename().map(str::to_owned))
+            .collect();
+        found.sort_unstable();
         Ok(found)
     }
 

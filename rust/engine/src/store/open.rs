@@ -118,15 +118,18 @@ fn open_memory(url: &Url) -> Result<Objects> {
         return Err(invalid("write memory:///name, with three slashes"));
     }
     let name = url.path().trim_matches('/').to_owned();
+    let (room, prefix) = name.split_once('/').unwrap_or((&name, ""));
+    let prefix = Path::from_url_path(prefix)
+        .map_err(|e| invalid(format!("the prefix can't be used: {e}")))?;
     let mut rooms = ROOMS
         .get_or_init(Rooms::default)
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let client = rooms.entry(name.clone()).or_default().clone();
+    let client = rooms.entry(room.to_owned()).or_default().clone();
     Ok(Objects {
         client: client.clone(),
         create_client: client,
-        prefix: Path::ROOT,
+        prefix,
         site: Site::Memory,
         redaction: Redaction::default(),
         url: format!("memory:///{name}"),

@@ -162,6 +162,16 @@ where
             .await
     }
 
+    async fn copy_from(&self, source: &str, key: &str) -> Result<()> {
+        self.repeat("copy object", key, || self.inner.copy_from(source, key))
+            .await
+    }
+
+    async fn children(&self) -> Result<Vec<String>> {
+        self.repeat("list children", "", || self.inner.children())
+            .await
+    }
+
     async fn delete(&self, key: &str) -> Result<()> {
         self.repeat("delete object", key, || self.inner.delete(key))
             .await

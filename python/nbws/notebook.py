@@ -1,0 +1,362 @@
+"""One notebook: start, save, restart, stop, status, history, delete. Verbs of its workspace and records of its log, composed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nbws.calls import Call, twin, verb
+from nbws.errors import Fenced, InvalidState, NbwsError
+from nbws.lifecycle import LIVE_STATES, Event, Status, utc_now
+from nbws.session import Sessions, left_out, short
+from nbws.starting import Start, check_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from nbws import _nbws
+    from nbws.calls import Steps
+    from nbws.exclusive import EpochSource
+    from nbws.listing import Listing
+    from nbws.progress import ProgressTarget
+    from nbws.reports import RestoreReport, SaveReport
+    from nbws.snapshot import Rescue, Snapshot
+    from nbws.workspace import Workspace
+
+__all__ = ["Notebook"]
+
+Path_: TypeAlias = str | os.PathLike[str]
+
+
+class Notebook:
+    """One notebook of a container; `Notebooks.create` and `Notebooks.get` make these.
+
+    Every verb has a twin for event loops with the suffix ``_async``: the same arguments and answer, awaited.
+
+    A notebook runs on one machine at a time. `start` claims it: whoever ran it before is fenced from then on and keeps its unsaved
+    work as a rescue. What belongs to the run on this machine is kept in local state, so that `start`, `save` and `stop` may be
+    calls of different processes.
+    """
+
+    def __init__(self, identity: str, workspace: Workspace, clock: Callable[[], datetime] = utc_now) -> None:
+        self.id = identity
+        self.workspace = workspace
+        self._engine: _nbws.Workspace = workspace._engine  # noqa: SLF001  # its lifecycle half
+        self._exclusive: EpochSource | None = workspace._exclusive  # noqa: SLF001
+        self._run = Sessions(identity, self._engine, clock)
+
+    def __repr__(self) -> str:
+        return f"Notebook({self.id!r}, {self.workspace.url!r})"
+
+    @verb
+    def start(
+        self,
+        workspace: Path_ = "/workspace",
+        data: Path_ | None = None,
+        *,
+        take_over: bool = False,
+        strict: bool = False,
+        strict_marker: bool = False,
+        discard_changes: bool = False,
+        resident: bool = False,
+        continue_unrestored: bool = False,
+        progress: ProgressTarget = None,
+    ) -> Call[RestoreReport]:
+        """Claims the notebook and brings its workspace here; afterwards it is RUNNING.
+
+        A first start sets the workspace up: the directory, its marker and what the template holds. A start on the disk of a run
+        that crashed first saves the work that survived there: as the head, or as a rescue if somebody has saved since.
+
+        Args:
+            workspace: the directory; made if it does not exist.
+            data: a fast directory that is emptied now and after the run, and never saved; None: no such directory.
+            take_over: start although another machine runs the notebook; that one is fenced.
+            strict: refuse if the framework or Python differs from what the newest snapshot was saved with.
+            strict_marker: end in ERROR if the newest snapshot lacks the marker, instead of making a new one.
+            discard_changes: give up unsaved work that lies in the directory.
+            continue_unrestored: if the workspace can't be restored, run all the same with what there is; saves then become rescues
+                until `clear_latch`.
+            resident: this process will call `beat` each minute, so that others can tell when it has died.
+            progress: as for `Workspace.save`.
+
+        Raises:
+            Conflict: another machine or process runs it, or was faster; the message names the writer.
+            InvalidInput: the directory holds other files; or ``data`` and ``workspace`` lie in each other.
+            InvalidState: the notebook was deleted; or, with ``strict``, versions differ.
+        """
+        place = Path(os.path.abspath(workspace))  # noqa: PTH100  # links stay what they are
+        ephemeral = None if data is None else Path(os.path.abspath(data))  # noqa: PTH100
+        check_apart(place, ephemeral)
+        options = {
+            "take_over": take_over,
+            "resident": resident,
+            "discard": discard_changes,
+            "strict_marker": strict_marker,
+            "continue": continue_unrestored,
+        }
+
+        def steps() -> Steps[RestoreReport]:
+            settings = yield from self._run.settings()
+            warnings = yield from self._run.compare_versions(settings, strict=strict)
+            hold: _nbws.Hold = yield self._engine.hold(place)
+            try:
+                report = yield from Start(self._run, hold, ephemeral, settings, options).steps()
+            except BaseException:
+                hold.release()
+                raise
+            self._run.hold = hold
+            return dataclasses.replace(report, warnings=(*warnings, *report.warnings))
+
+        return Call(steps, progress=progress, label="start", hold=self._exclusive)
+
+    start_async = twin(start)
+
+    @verb
+    def save(
+        self,
+        *,
+        comment: str | None = None,
+        origin: str = "save",
+        deadline: float | None = None,
+        limit_rate: int | None = None,
+        threads: int | None = None,
+        progress: ProgressTarget = None,
+    ) -> Call[SaveReport]:
+        """Saves the workspace of the run on this machine; allowed in RUNNING and SYNC_FAILED, which it ends if all is saved.
+
+        Args:
+            comment: a note of at most 1,024 bytes.
+            origin: what makes the snapshot.
+            deadline: as for `Workspace.save`, like all that follows.
+            limit_rate: bytes a second.
+            threads: threads to use.
+            progress: called with a `Progress`.
+
+        Raises:
+            InvalidState: the notebook does not run on this machine.
+            Fenced: another machine took over; ``rescue`` names the snapshot that keeps this work.
+        """
+        options = {
+            "comment": comment,
+            "origin": origin,
+            "deadline": deadline,
+            "limit_rate": limit_rate,
+            "threads": threads,
+        }
+
+        def steps() -> Steps[SaveReport]:
+            session = yield from self._run.session("save", {"RUNNING", "SYNC_FAILED"})
+            report = yield from self._run.save(session, options)
+            if session.state == "SYNC_FAILED" and not left_out(report):
+                yield self._engine.change_state(session.place, "stopped")
+                yield from self._run.end(session)
+            return report
+
+        return Call(steps, progress=progress, label="save", hold=self._exclusive)
+
+    save_async = twin(save)
+
+    @verb
+    def restart(self) -> Call[Status]:
+        """Starts the notebook's clock again; no data moves. The program is restarted by whoever runs it.
+
+        Raises:
+            InvalidState: the notebook does not run on this machine.
+        """
+
+        def steps() -> Steps[Status]:
+            session = yield from self._run.session("restart", {"RUNNING", "RESTARTING"})
+            if session.state == "RUNNING":
+                yield self._engine.change_state(session.place, "restarting")
+            yield self._engine.change_state(session.place, "running")
+            return (yield from self._run.status())
+
+        return Call(steps, hold=self._exclusive)
+
+    restart_async = twin(restart)
+
+    @verb
+    def stop(
+        self,
+        *,
+        deadline: float | None = None,
+        failed: str | None = None,
+        limit_rate: int | None = None,
+        threads: int | None = None,
+        progress: ProgressTarget = None,
+    ) -> Call[SaveReport]:
+        """Saves a last time and ends the run: afterwards the notebook is STOPPED.
+
+        If the save fails, or the deadline leaves work out, it is SYNC_FAILED: the files stay where they are, and `save` resumes.
+        An interrupted stop is resumed by another one; a notebook that is stopped stays so, with a notice.
+
+        Args:
+            deadline: seconds after which what is whole is saved: notebooks and code first, then small files, then large ones.
+            failed: the program failed, and why: the notebook ends in FAILED instead of STOPPED.
+            limit_rate: as for `Workspace.save`, like all that follows.
+            threads: threads to use.
+            progress: called with a `Progress`.
+
+        Raises:
+            InvalidState: the notebook does not run on this machine.
+            Fenced: another machine took over; ``rescue`` names the snapshot that keeps this work.
+        """
+        options = {"origin": "stop", "deadline": deadline, "limit_rate": limit_rate, "threads": threads}
+
+        def steps() -> Steps[SaveReport]:
+            state = yield from self._run.state()
+            if state in {"STOPPED", "FAILED"}:
+                return (yield from self._run.nothing_to_stop(state))
+            session = yield from self._run.session("stop", {"RUNNING", "RESTARTING", "STOPPING", "SYNC_FAILED"})
+            if session.state in {"RUNNING", "RESTARTING"}:
+                yield self._engine.change_state(session.place, "stopping")
+            try:
+                report = yield from self._run.save(session, options)
+            except Fenced:
+                yield from self._run.end(session, wipe=False)
+                raise
+            except NbwsError as error:
+                yield from self._run.sync_failed(session, f"{error.kind}: {error}")
+                raise
+            missing = left_out(report)
+            if missing:
+                yield from self._run.sync_failed(session, missing)
+                return report
+            end = "failed" if failed and session.state != "SYNC_FAILED" else "stopped"
+            yield self._engine.change_state(session.place, end, None, short(failed))
+            yield from self._run.end(session)
+            return report
+
+        return Call(steps, progress=progress, label="stop", hold=self._exclusive)
+
+    stop_async = twin(stop)
+
+    @verb
+    def delete(self, force: bool = False) -> Call[None]:
+        """Deletes the notebook; its data stays until it is purged (`Notebooks.purge`).
+
+        Args:
+            force: also while it runs: the run is fenced, what it did not save is lost with its disk.
+
+        Raises:
+            InvalidState: it runs, and ``force`` is not set.
+        """
+
+        def steps() -> Steps[None]:
+            state = yield from self._run.state()
+            if state in LIVE_STATES and not force:
+                raise InvalidState(f"the notebook is {state}; stop it first, or force it", operation="delete")
+            session = yield from self._run.known_session()
+            yield self._engine.delete()
+            if session is not None:
+                yield from self._run.end(session)
+
+        return Call(steps, hold=self._exclusive)
+
+    delete_async = twin(delete)
+
+    @verb
+    def status(self) -> Call[Status]:
+        """Tells how the notebook is. Reads its log."""
+        return Call(self._run.status)
+
+    status_async = twin(status)
+
+    @verb
+    def history(self) -> Call[Listing[Event]]:
+        """Lists the events of its life, oldest first: the log."""
+        return Call(self._run.events)
+
+    history_async = twin(history)
+
+    @verb
+    def backups(self) -> Call[Listing[Snapshot]]:
+        """Lists the snapshots that are kept, oldest first; `Snapshot.eviction_date` says until when for sure."""
+        return Call.one(self._engine.snapshots, self.workspace._snapshots)  # noqa: SLF001
+
+    backups_async = twin(backups)
+
+    @verb
+    def fork(self, backup: str | datetime | Snapshot | Rescue, name: str | None = None) -> Call[Notebook]:
+        """Makes an independent notebook that begins with a backup. The store copies the data itself.
+
+        The backup is pinned until the copy is verified and committed. The new notebook has an id of its own, the settings of
+        this one, and no history.
+
+        Args:
+            backup: a `Snapshot`, a `Rescue`, or what names one: id, unique prefix, ``"latest~2"``, a time.
+            name: of the new notebook; this one's if None.
+
+        Raises:
+            NotFound: there is no such backup.
+            Unsupported: the store can't copy objects.
+        """
+        identity = secrets.token_hex(8)
+        url = f"{self.workspace.url.rstrip('/').rpartition('/')[0]}/{identity}"
+
+        def steps() -> Steps[Notebook]:
+            settings = yield from self._run.settings()
+            wanted = yield from self.workspace.named(backup)
+            yield self._engine.fork(wanted, url)
+            options: Any = self.workspace._reopen[1]  # noqa: SLF001  # opened like this one
+            workspace = yield from type(self.workspace)._open(url, options).steps()  # noqa: SLF001
+            fork = Notebook(identity, workspace, self._run.clock)
+            new = dataclasses.replace(settings, name=name or settings.name, created=self._run.clock())
+            yield fork._engine.set_setting("notebook", json.dumps(new.to_setting()))
+            yield fork._engine.change_state(None, "stopped", None, f"forked from {self.id}")
+            return fork
+
+        return Call(steps, hold=self._exclusive)
+
+    fork_async = twin(fork)
+
+    @verb
+    def comment(self, text: str) -> Call[None]:
+        """Notes something in the notebook's history; changes nothing else."""
+
+        def steps() -> Steps[None]:
+            state = yield from self._run.state()
+            session = yield from self._run.known_session()
+            is_own = session is not None and state in {*LIVE_STATES, "SYNC_FAILED"}
+            place = session.place if session is not None and is_own else None
+            yield self._engine.change_state(place, state.lower(), text)
+
+        return Call(steps, hold=self._exclusive)
+
+    comment_async = twin(comment)
+
+    @verb
+    def clear_latch(self) -> Call[None]:
+        """Says that what lies in the workspace may become the head again, after a start that could not restore it.
+
+        Raises:
+            InvalidState: no latch is set, or the notebook was never started on this machine.
+        """
+
+        def steps() -> Steps[None]:
+            session = yield from self._run.known_session()
+            if session is None:
+                raise InvalidState("the notebook was never started on this machine", operation="clear latch")
+            yield self._engine.clear_latch(session.place)
+
+        return Call(steps)
+
+    clear_latch_async = twin(clear_latch)
+
+    @verb
+    def beat(self) -> Call[None]:
+        """Shows that this process runs the notebook; once a minute, if it was started as resident."""
+
+        def steps() -> Steps[None]:
+            session = yield from self._run.known_session()
+            if session is not None:
+                yield self._engine.beat(session.writer)
+
+        return Call(steps)
+
+    beat_async = twin(beat)

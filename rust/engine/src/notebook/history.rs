@@ -1,0 +1,116 @@
+//! What the log says, record by record.
+
+use super::report::LogEvent;
+use crate::base;
+use crate::log::read_from;
+use crate::whole_log::whole_log;
+use crate::workspace::Access;
+use nbws_core::Result;
+use nbws_core::id::WriterId;
+use nbws_core::record::{Body, Record};
+
+/// Records read at once while the last claim is looked for.
+const STEP: u64 = 64;
+
+/// The log, oldest record first: all of it, or from the last claim on.
+pub(super) async fn history(access: &Access, since_claim: bool) -> Result<Vec<LogEvent>> {
+    let (newest, _) = base::newest_readable(access).await?;
+    let Some(newest) = newest else {
+        return Ok(Vec::new());
+    };
+    if since_claim {
+        let records = back_to_claim(access, &newest.record).await?;
+        return Ok(records.iter().map(event).collect());
+    }
+    let log = whole_log(access, Some(&newest)).await?;
+    Ok(log.records().iter().map(event).collect())
+}
+
+/// Who opened the epoch in force.
+pub(super) struct LastClaim {
+    pub(super) writer: WriterId,
+    pub(super) resident: bool,
+}
+
+/// The claim of the epoch in force; none if a one-shot snapshot opened it.
+pub(super) async fn last_claim(access: &Access, newest: &Record) -> Result<Option<LastClaim>> {
+    let records = back_to_claim(access, newest).await?;
+    Ok(records.first().and_then(|record| match &record.body {
+        Body::Claim(body) if record.epoch == newest.epoch => Some(LastClaim {
+            writer: record.writer,
+            resident: body.resident,
+        }),
+        _ => None,
+    }))
+}
+
+/// Records from the last claim on, or all if there is none, oldest first.
+async fn back_to_claim(access: &Access, newest: &Record) -> Result<Vec<Record>> {
+    let mut found = Vec::new();
+    let mut last = newest.seq;
+    while last > 0 {
+        let first = last.saturating_sub(STEP - 1).max(1);
+        let mut records = read(access, first, last).await?;
+        let claim = records
+            .iter()
+            .rposition(|record| matches!(record.body, Body::Claim(_)));
+        if let Some(at) = claim {
+            records.drain(..at);
+        }
+        records.append(&mut found);
+        found = records;
+        if claim.is_some() {
+            break;
+        }
+        last = first - 1;
+    }
+    Ok(found)
+}
+
+async fn read(access: &Access, first: u64, last: u64) -> Result<Vec<Record>> {
+    read_from(&*access.store, access.inner.repository(), first, last).await
+}
+
+fn event(record: &Record) -> LogEvent {
+    let mut event = LogEvent {
+        seq: record.seq,
+        time_ms: record.time_ms,
+        kind: record.kind().name().to_owned(),
+        state: record.state.name().to_owned(),
+        epoch: record.epoch,
+        writer: record.writer.to_hex(),
+        comment: record.body.comment().map(str::to_owned),
+        bytes: record.usage.bytes,
+        files: record.usage.files,
+        objects: record.usage.objects,
+        stored_bytes: record.usage.stored_bytes,
+        ..LogEvent::default()
+    };
+    match &record.body {
+        Body::Claim(body) => (event.resident, event.take_over) = (body.resident, body.take_over),
+        Body::State(body) => event.info.clone_from(&body.info),
+        Body::Snapshot(body) => {
+            event.snapshot = Some(body.snapshot.to_hex());
+            event.info = Some(body.origin.clone());
+            event.partial = body.partial;
+            event.framework.clone_from(&body.framework);
+            event.python.clone_from(&body.python);
+        }
+        Body::Rescue(body) => {
+            event.snapshot = Some(body.snapshot.to_hex());
+            event.info = Some(body.reason.clone());
+            event.partial = body.partial;
+            event.framework.clone_from(&body.framework);
+            event.python.clone_from(&body.python);
+        }
+        Body::Dismiss(body) => event.snapshot = Some(body.rescue.to_hex()),
+        Body::Tombstone(body) => event.purge = body.purge,
+        Body::Settings(_)
+        | Body::Repack(_)
+        | Body::Mark(_)
+        | Body::Cancel(_)
+        | Body::Sweep(_)
+        | Body::Swept(_) => {}
+    }
+    event
+}

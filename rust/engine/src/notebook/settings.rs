@@ -1,0 +1,23 @@
+//! Settings of a notebook that only the caller understands.
+
+use crate::prune::{Edit, change_settings, read_settings};
+use crate::workspace::Access;
+use nbws_core::{Error, ErrorKind, Result};
+use serde_json::Value;
+
+const SET: &str = "change settings";
+
+pub(super) async fn setting(access: &Access, key: &str) -> Result<Option<String>> {
+    let settings = read_settings(access).await?;
+    Ok(settings.get::<Value>(key)?.map(|value| value.to_string()))
+}
+
+pub(super) async fn set_setting(access: &Access, key: String, value: Option<String>) -> Result<()> {
+    let parse = |text: String| serde_json::from_str::<Value>(&text);
+    let value = value.map(parse).transpose().map_err(|e| {
+        Error::new(ErrorKind::InvalidInput, SET, "a value is not JSON").caused_by(e)
+    })?;
+    change_settings(access, Edit::Set { key, value })
+        .await
+        .map(drop)
+}
