@@ -86,7 +86,7 @@ impl Label {
     }
 
     /// The label of work that could not become the head.
-    pub(crate) fn from_rescue(self) -> Self {
+    pub(crate) fn of_rescue(self) -> Self {
         Label {
             origin: Some("rescue".to_owned()),
             ..self

@@ -4,6 +4,7 @@ use crate::base;
 use crate::clock::Deadline;
 use crate::log::{Appended, append, is_refusal};
 use crate::session::{COMMIT_PATIENCE, Target, purged};
+use crate::settings::check_writers;
 use crate::workspace::Access;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +55,7 @@ pub(super) async fn append_next(
     loop {
         access.cancel.check()?;
         let newest = base::newest(access, None).await?.map(|head| head.record);
+        check_writers(access, None, newest.as_ref()).await?;
         if newest.as_ref().is_some_and(is_purge) {
             return Err(purged());
         }

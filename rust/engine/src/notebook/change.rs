@@ -1,7 +1,7 @@
 //! A change of state, or a comment on the present one.
 
 use super::append::{Decide, Next, append_next};
-use crate::save::lock;
+use crate::save::{lock, may_append};
 use crate::workspace::Access;
 use async_trait::async_trait;
 use nbws_core::limits::MAX_COMMENT_BYTES;
@@ -30,6 +30,7 @@ pub(super) async fn change(
         None => None,
     };
     if let Some(target) = &mut target {
+        may_append(access, target).await?;
         target.settle_pending(access).await?;
     }
     let change = Change {

@@ -5,7 +5,7 @@ use super::heartbeat;
 use super::history::last_claim;
 use super::hold::Hold;
 use super::report::Claimed;
-use crate::save::lock;
+use crate::save::{lock, may_append};
 use crate::workspace::Access;
 use async_trait::async_trait;
 use nbws_core::record::{Body, ClaimBody, Record};
@@ -38,6 +38,7 @@ pub(super) async fn claim(
     options: ClaimOptions,
 ) -> Result<Claimed> {
     let mut target = lock(access, hold.path()).await?;
+    may_append(access, &target).await?;
     target.settle_pending(access).await?;
     let claim = Claim {
         own_epoch: target.session.epoch,

@@ -184,7 +184,7 @@ pub(crate) async fn run(
 
 /// Before a record whose fate is open is sent again: whether the store may have this writer, by the newest record that is known
 /// here, or by the log if that one says no.
-async fn may_append(access: &Access, target: &Target) -> Result<()> {
+pub(crate) async fn may_append(access: &Access, target: &Target) -> Result<()> {
     let (folder, known) = (target.folder.as_ref(), target.known_head());
     if target.session.pending.is_none() {
         return Ok(());

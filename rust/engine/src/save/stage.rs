@@ -141,7 +141,7 @@ fn fill(
         comment: stage.options.comment.clone(),
         label: match is_head {
             true => stage.options.label.clone().with_origin("save"),
-            false => stage.options.label.clone().from_rescue(),
+            false => stage.options.label.clone().of_rescue(),
         },
         root_mode: target.root.stat_root()?.mode,
         epoch: record.map_or(1, |r| r.epoch + u64::from(!target.owns(r))),
