@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbws.calls import Call, twin, verb
 from nbws.errors import Fenced, InvalidState, NbwsError
-from nbws.lifecycle import LIVE_STATES, Event, Status, utc_now
-from nbws.session import Sessions, left_out, short
+from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status, utc_now
+from nbws.session import Sessions, left_out, not_the_head, short
 from nbws.starting import Start, check_apart
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Notebook:
         def steps() -> Steps[SaveReport]:
             session = yield from self._run.session("save", {"RUNNING", "SYNC_FAILED"})
             report = yield from self._run.save(session, options)
-            if session.state == "SYNC_FAILED" and not left_out(report):
+            if session.state == "SYNC_FAILED" and not left_out(report) and not not_the_head(report):
                 yield self._engine.change_state(session.place, "stopped")
                 yield from self._run.end(session)
             return report
@@ -203,27 +203,31 @@ class Notebook:
             progress: called with a `Progress`.
 
         Raises:
-            InvalidState: the notebook does not run on this machine.
+            InvalidState: the notebook does not run on this machine, or `nbws run` runs it here.
             Fenced: another machine took over; ``rescue`` names the snapshot that keeps this work.
         """
         options = {"origin": "stop", "deadline": deadline, "limit_rate": limit_rate, "threads": threads}
 
         def steps() -> Steps[SaveReport]:
             state = yield from self._run.state()
-            if state in {"STOPPED", "FAILED"}:
+            if state in {"STOPPED", "FAILED"} and not (yield from self._run.is_displaced()):
                 return (yield from self._run.nothing_to_stop(state))
             session = yield from self._run.session("stop", {"RUNNING", "RESTARTING", "STOPPING", "SYNC_FAILED"})
-            if session.state in {"RUNNING", "RESTARTING"}:
+            yield from self._run.check_nobody_attends(session)
+            if session.state in {"RUNNING", "RESTARTING"} and not session.is_displaced:
                 yield self._engine.change_state(session.place, "stopping")
             try:
                 report = yield from self._run.save(session, options)
-            except Fenced:
+            except Fenced as error:
+                is_here = self._run.hold is not None
                 yield from self._run.end(session, wipe=False)
+                if error.rescue is None and state in {"STOPPED", "FAILED"} and not is_here:
+                    return (yield from self._run.nothing_to_stop(state))
                 raise
             except NbwsError as error:
                 yield from self._run.sync_failed(session, f"{error.kind}: {error}")
                 raise
-            missing = left_out(report)
+            missing = left_out(report) or not_the_head(report)
             if missing:
                 yield from self._run.sync_failed(session, missing)
                 return report
@@ -266,6 +270,17 @@ class Notebook:
         return Call(self._run.status)
 
     status_async = twin(status)
+
+    @verb
+    def settings(self) -> Call[NotebookSettings]:
+        """Returns what was said of the notebook when it was made.
+
+        Raises:
+            InvalidState: this repository was never made a notebook.
+        """
+        return Call(self._run.settings)
+
+    settings_async = twin(settings)
 
     @verb
     def history(self) -> Call[Listing[Event]]:

@@ -6,63 +6,31 @@ Saves run in an event loop on a thread of its own. Nothing that ends this proces
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
-import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbws.errors import Conflict, Fenced, InvalidInput, NbwsError
+from nbws.background import Background, Interrupted
+from nbws.duties import Duties, told
+from nbws.errors import Conflict, Fenced, InvalidInput, InvalidState, NbwsError, NotFound
+from nbws.lifecycle import utc_now
+from nbws.program import Program, adopt_orphans, catchable
+from nbws.watch import SAVE_FAILED, STOPPING, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from concurrent.futures import Future
+    from datetime import datetime
     from pathlib import Path
 
+    from nbws.background import Work
     from nbws.notebook import Notebook
     from nbws.reports import RestoreReport, SaveReport
 
-__all__ = ["RunOptions", "run"]
+__all__ = ["RunOptions", "block_signals", "run"]
 
-CLAIM_REFUSED = 4
-SAVE_FAILED = 9
+DISPLACED = 4
 RESTORE_FAILED = 75
-
-_FORWARDED = tuple(
-    sorted(
-        signal.valid_signals()
-        - {
-            signal.SIGCHLD,
-            signal.SIGKILL,
-            signal.SIGSTOP,
-            # Faults of this very process.
-            signal.SIGSEGV,
-            signal.SIGBUS,
-            signal.SIGFPE,
-            signal.SIGILL,
-            signal.SIGABRT,
-            signal.SIGTRAP,
-            signal.SIGSYS,
-            # Of its terminal and files: what they stop or end is decided by the system.
-            signal.SIGTTIN,
-            signal.SIGTTOU,
-            signal.SIGPIPE,
-        }
-        - set(range(signal.SIGRTMIN, signal.SIGRTMAX + 1))
-    )
-)
-
-_NOT_FOUND = 127
-_HEARTBEAT_S = 60.0
-# Of the stop budget: what the program may take at most, and what is kept for the last record.
-_CHILD_SHARE = 0.4
-_RECORD_SHARE = 0.15
-# When the budget is over, the process ends, whatever is still under way: as safe as a kill.
-_OVERTIME_S = 1.0
-_KILL_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,283 +56,296 @@ class RunOptions:
     limit_rate: int | None = None
 
 
-def run(notebook: Notebook, command: Sequence[str], options: RunOptions, say: Callable[[str], None]) -> int:
-    """Runs a program as the notebook's; returns the exit code: the program's, 128 + its signal, or one of this module's.
+def block_signals() -> frozenset[int]:
+    """Has signals wait until `run` takes them; returns which.
+
+    For the first line of a program: threads that are started later, those of the engine too, inherit it, and as the first process of
+    a container an unblocked SIGTERM would be lost.
+    """
+    taken = catchable()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*taken, signal.SIGCHLD})
+    return taken
+
+
+def run(
+    find: Callable[[], Coroutine[Any, Any, Notebook]],
+    command: Sequence[str],
+    options: RunOptions,
+    say: Callable[[str], None],
+    clock: Callable[[], datetime] = utc_now,
+) -> int:
+    """Runs a program as a notebook's; returns the exit code: the program's, 128 + its signal, or one of this module's.
 
     Args:
-        notebook: claimed here, until the program has ended.
+        find: returns the notebook, which is claimed here until the program has ended; may take long, a signal interrupts it.
         command: program and arguments.
         options: how.
-        say: takes lines for people.
+        say: takes lines for people; called by two threads.
+        clock: what time it is, for the limit of the run.
 
     Raises:
-        InvalidInput: there is no such program.
+        InvalidInput: there is no program, or the notebook can't be run so: before anything was claimed.
+        InvalidState: the notebook was deleted, or never made.
+        NotFound: there is no such notebook.
     """
     if not command:
         raise InvalidInput("name the program to run, after --", operation="run")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
-    loop = _Loop()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    taken = block_signals()
+    background = Background()
+    started = _Run(
+        find, options, say=say, background=background, program=Program(command, taken), taken=taken, clock=clock
+    )
     try:
-        return _Run(notebook, command, options, say, loop).run()
+        return started.run()
     finally:
-        loop.close()
+        started.close()
+        background.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Loop:
-    """An event loop on a thread of its own; what ends there wakes the main thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="nbws-run", daemon=True)
-        self._thread.start()
-
-    def start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        future.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGCHLD))
-        return future
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=1.0)
 
 
 class _Run:
     def __init__(
-        self, notebook: Notebook, command: Sequence[str], options: RunOptions, say: Callable[[str], None], loop: _Loop
+        self,
+        find: Callable[[], Coroutine[Any, Any, Notebook]],
+        options: RunOptions,
+        *,
+        say: Callable[[str], None],
+        background: Background,
+        program: Program,
+        taken: frozenset[int],
+        clock: Callable[[], datetime],
     ) -> None:
-        self._notebook = notebook
-        self._command = list(command)
+        self._find = find
         self._options = options
         self._say = say
-        self._loop = loop
-        self._child = 0
-        self._status: int | None = None
-        self._saving: Future[Any] | None = None
-        self._is_fenced = False
-        self._term_at: float | None = None
+        self._background = background
+        self._program = program
+        self._taken = taken
+        self._clock = clock
+        self._notebook: Notebook | None = None
+        self._watch = Watch(program, taken, options.stop_budget_s, say)
+        self._was_asked = False
 
     def run(self) -> int:
         refused = self._start()
         if refused is not None:
             return refused
+        adopt_orphans()
         self._spawn()
         try:
             self._attend()
         finally:
-            self._end_child()
+            self._watch.end_program()
         return self._finish()
+
+    def close(self) -> None:
+        self._watch.budget.close()
 
     # Start.
 
     def _start(self) -> int | None:
         """Claims and restores; an exit code if the program is not to be started."""
-        options = self._options
-        starting = self._loop.start(
-            self._notebook.start_async(
-                options.workspace,
-                options.data,
-                take_over=options.take_over,
-                resident=True,
-                continue_unrestored=options.continue_unrestored,
-            )
-        )
-        stopped_by = 0
+        starting = self._background.start(self._bring())
         while not starting.done():
-            received = self._wait(None)
-            if received in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}:
-                stopped_by = stopped_by or received
+            received = self._watch.wait_and_beat()
+            if received in STOPPING:
                 starting.cancel()
         try:
             report: RestoreReport = starting.result()
+        except Interrupted:
+            self._say("told to stop before the workspace was here; the program was not started")
+            return 128 + self._watch.budget.told_by
         except Conflict as error:
             self._say(f"the notebook can't start here: {error}")
-            return CLAIM_REFUSED
-        except (NbwsError, OSError) as error:
-            self._say(f"the workspace could not be brought here, so the program was not started: {error}")
-            return RESTORE_FAILED
-        except BaseException:
-            if stopped_by:
-                return 128 + stopped_by
+            return DISPLACED
+        except (InvalidInput, InvalidState, NotFound):
             raise
+        except (NbwsError, OSError) as error:
+            return self._not_restored(error)
         for warning in report.warnings:
             self._say(warning)
-        self._say(
-            f"restored {report.files_written:,} files in {report.duration_s:.1f} s; {self._notebook.id} is RUNNING"
+        self._say(f"restored {report.files_written:,} files in {report.duration_s:.1f} s; the notebook is RUNNING")
+        if self._watch.budget.is_running:
+            saved = self._finish()
+            return saved or 128 + self._watch.budget.told_by
+        return None
+
+    async def _bring(self) -> RestoreReport:
+        options = self._options
+        notebook = await self._find()
+        # Signs of life from the claim on: a restore may take long.
+        self._watch.duties = Duties(
+            notebook,
+            self._background,
+            self._say,
+            autosave_s=options.autosave_s,
+            limit_rate=options.limit_rate,
+            clock=self._clock,
+            monotonic=time.monotonic,
         )
-        if stopped_by:
-            self._final(self._options.stop_budget_s)
-            return 128 + stopped_by
+        report = await notebook.start_async(
+            options.workspace,
+            options.data,
+            take_over=options.take_over,
+            resident=True,
+            continue_unrestored=options.continue_unrestored,
+        )
+        self._notebook = notebook
+        self._watch.duties.snapshot = report.snapshot
+        return report
+
+    def _not_restored(self, error: NbwsError | OSError) -> int | None:
+        self._watch.duties = None
+        if not self._options.continue_unrestored or self._watch.budget.is_running:
+            self._say(f"the workspace could not be brought here, so the program was not started: {error}")
+            return RESTORE_FAILED
+        self._say(
+            f"the notebook could not be claimed: {error}. The program is started all the same, as NBWS_ON_RESTORE_ERROR says; "
+            "NOTHING OF ITS WORK WILL BE SAVED"
+        )
         return None
 
     def _spawn(self) -> None:
-        default = [number for number in _FORWARDED if number != signal.SIGCHLD]
-        try:
-            self._child = os.posix_spawnp(
-                self._command[0],
-                self._command,
-                os.environ,
-                setpgroup=0,
-                setsigmask=[],
-                setsigdef=[*default, signal.SIGPIPE],
-            )
-        except OSError as error:
-            self._say(f"{self._command[0]}: {error.strerror}")
-            self._status = _NOT_FOUND << 8  # as a shell says it
-            return
-        if sys.stdin is not None and sys.stdin.isatty():
-            # The program owns the terminal; SIGTTOU is not blocked for others, so it is ignored here.
-            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-            os.tcsetpgrp(sys.stdin.fileno(), self._child)
+        self._program.spawn()
+        if self._program.problem:
+            self._say(self._program.problem)
 
     # While it runs.
 
     def _attend(self) -> None:
-        """Until the program has ended or has to: signals, autosaves, signs of life, the limit of the run."""
-        began = time.monotonic()
-        next_beat = began + _HEARTBEAT_S
-        next_save = began + self._options.autosave_s if self._options.autosave_s > 0 else float("inf")
-        while self._status is None and not self._is_fenced:
-            now = time.monotonic()
-            if self._term_at is not None:
+        """Until the program has ended or has to: signals, and what is due."""
+        while self._program.is_running() and not self._watch.budget.is_running:
+            due = None if self._watch.duties is None else self._watch.duties.attend()
+            received = self._watch.wait(due)
+            if received in self._taken:
+                self._program.forward(received)
+                self._was_asked |= received in STOPPING
+            if received == signal.SIGTERM:
+                self._watch.budget.begin(received)
+            if self._watch.duties is None:
+                continue
+            if self._watch.duties.displaced is not None:
+                self._say(
+                    f"this machine no longer runs the notebook, the program is ended: {self._watch.duties.displaced}"
+                )
                 return
-            if now >= next_beat:
-                next_beat = now + _HEARTBEAT_S
-                self._loop.start(self._beat())
-            if now >= next_save and (self._saving is None or self._saving.done()):
-                next_save = now + self._options.autosave_s
-                self._saving = self._loop.start(self._autosave())
-            received = self._wait(min(next_beat, next_save) - time.monotonic())
-            if received in _FORWARDED:
-                self._forward(received)
-                if received == signal.SIGTERM:
-                    self._term_at = time.monotonic()
+            if self._watch.duties.expired == "restart":
+                self._restart()
+            elif self._watch.duties.expired is not None:
+                self._say("the run has lasted as long as it may; the notebook is stopped")
+                return
 
-    async def _beat(self) -> None:
+    def _restart(self) -> None:
+        """The run's time is over: the program is started anew, the clock with it; no data moves."""
+        assert self._notebook is not None  # noqa: S101  # for the type checker
+        assert self._watch.duties is not None  # noqa: S101
+        self._say("the run has lasted as long as it may; the program is restarted")
+        restarting = self._background.start(self._notebook.restart_async())
+        self._watch.end_of(restarting)
         try:
-            await self._notebook.beat_async()
-        except NbwsError as error:
-            self._say(f"no sign of life could be left: {error}")
-
-    async def _autosave(self) -> None:
-        try:
-            report: SaveReport = await self._notebook.save_async(
-                origin="autosave", threads=1, limit_rate=self._options.limit_rate
-            )
-            if report.files_new or report.files_changed or report.files_removed:
-                self._say(f"autosaved as {report.snapshot[:12]}: {report.bytes_uploaded:,} bytes sent")
+            restarting.result()
         except Fenced as error:
-            self._say(f"another machine has taken the notebook over: {error}")
-            self._is_fenced = True
-        except NbwsError as error:
-            self._say(f"autosave failed, the next one tries again: {error}")
+            self._watch.duties.displaced = told(error)
+            return
+        except (NbwsError, OSError) as error:
+            self._say(f"the restart could not be recorded, it is tried again: {error}")
+            self._watch.duties.put_off()
+            return
+        self._watch.end_program()
+        self._watch.duties.restarted()
+        if not self._watch.budget.is_running:
+            self._spawn()
 
     # The end.
 
-    def _end_child(self) -> None:
-        """Waits for the program to end, for its share of the budget; then it is killed. What is quiet is saved meanwhile."""
-        if self._status is not None:
-            return
-        if self._term_at is None:
-            self._term_at = time.monotonic()
-            self._forward(signal.SIGTERM)
-        if not self._is_fenced and (self._saving is None or self._saving.done()):
-            self._saving = self._loop.start(self._autosave())
-        deadline = self._term_at + self._options.stop_budget_s * _CHILD_SHARE
-        while not self._has_ended() and time.monotonic() < deadline:
-            received = self._wait(deadline - time.monotonic())
-            if received in _FORWARDED and received != signal.SIGTERM:
-                self._forward(received)
-        if not self._has_ended():
-            self._say("the program did not end in its share of the stop budget; it is killed")
-            self._forward(signal.SIGKILL)
-            patience = time.monotonic() + _KILL_PATIENCE_S
-            while not self._has_ended() and time.monotonic() < patience:
-                self._wait(patience - time.monotonic())
-
     def _finish(self) -> int:
-        budget = None
-        if self._term_at is not None:
-            budget = max(0.5, self._options.stop_budget_s - (time.monotonic() - self._term_at))
-        if self._saving is not None and not self._saving.done():
-            # What it has uploaded is not lost: the final save goes on from there.
-            self._saving.cancel()
-        saved = self._final(budget)
-        status = -signal.SIGKILL if self._status is None else os.waitstatus_to_exitcode(self._status)
-        return SAVE_FAILED if not saved else 128 - status if status < 0 else status
+        """The last save; the exit code."""
+        code = self._program.code
+        if code is None and self._program.problem is None:
+            code = -signal.SIGKILL if self._program.is_running() else 0
+        ended_with = 128 - (code or 0) if (code or 0) < 0 else code or 0
+        if self._notebook is None or self._watch.duties is None:
+            return SAVE_FAILED
+        saving = self._watch.duties.stop_saving()
+        if saving is not None:
+            self._watch.end_of(saving)
+        refused = self._save_last(self._cause(code))
+        return ended_with if refused is None else refused
 
-    def _final(self, budget: float | None) -> bool:
-        """The last save; whether all is stored."""
-        began = time.monotonic()
-        deadline = None if budget is None else budget * (1 - _RECORD_SHARE)
-        code = None if self._status is None else os.waitstatus_to_exitcode(self._status)
-        failed = f"the program ended with {code}" if code else None
-        ending = self._loop.start(
-            self._notebook.stop_async(
-                deadline=deadline, failed=None if self._term_at else failed, limit_rate=self._options.limit_rate
-            )
-        )
+    def _cause(self, code: int | None) -> str | None:
+        """Why the notebook is FAILED after this run, if it is: the program ended by itself, and not well."""
+        is_over = self._watch.duties is not None and self._watch.duties.expired is not None
+        if (
+            not code
+            or self._was_asked
+            or self._watch.budget.is_running
+            or is_over
+            or self._program.was_ended_by_terminal()
+        ):
+            return None
+        if self._program.problem:
+            return self._program.problem
+        return f"the program ended with {code}" if code > 0 else f"the program was ended by {_name(-code)}"
+
+    def _save_last(self, failed: str | None) -> int | None:
+        """Stops the notebook; an exit code if not all is stored.
+
+        Told to hurry meanwhile, it begins anew with a deadline: what was sent is not sent again.
+        """
+        hurries = self._watch.budget.is_running
+        ending = self._stop(failed)
         while not ending.done():
-            if self._term_at is not None and budget is None:
-                # Told to hurry in the middle of an unhurried save.
-                budget, began = self._options.stop_budget_s, self._term_at
-            if budget is not None and time.monotonic() > began + budget + _OVERTIME_S:
-                self._say(
-                    "the stop budget is over before the last save was acknowledged; what was acknowledged before is safe"
-                )
-                os._exit(SAVE_FAILED)
-            left = None if budget is None else began + budget + _OVERTIME_S - time.monotonic()
-            received = self._wait(left)
-            if received == signal.SIGTERM:
-                self._term_at = self._term_at or time.monotonic()
+            self._watch.wait_and_beat()
+            if self._watch.budget.is_running and not hurries:
+                hurries = True
+                ending.cancel()
+                self._watch.end_of(ending)
+                if not _was_interrupted(ending):
+                    break
+                ending = self._stop(failed)
         try:
             report: SaveReport = ending.result()
         except Fenced as error:
-            self._say(str(error))
-            return False
+            self._say(told(error))
+            return DISPLACED
         except (NbwsError, OSError) as error:
             self._say(f"the last save failed: {error}")
-            return False
+            return SAVE_FAILED if self._watch.duties is None or self._watch.duties.displaced is None else DISPLACED
+        return self._tell(report)
+
+    def _stop(self, failed: str | None) -> Work:
+        assert self._notebook is not None  # noqa: S101  # for the type checker
+        return self._background.start(
+            self._notebook.stop_async(
+                deadline=self._watch.budget.of_save(), failed=failed, limit_rate=self._options.limit_rate
+            )
+        )
+
+    def _tell(self, report: SaveReport) -> int | None:
         for warning in report.warnings:
             self._say(warning)
+        if report.rescue is not None:
+            self._say(f"saved as rescue {report.rescue}, beside the newest snapshot")
+            return SAVE_FAILED
         late = [item for item in report.omitted if item.reason == "deadline"]
-        self._say(
-            f"saved as {report.snapshot[:12]}: {report.bytes_uploaded:,} bytes sent"
-            + (f", {len(late)} files left out" if late else "")
-        )
-        return not late
+        left_out = f", {len(late)} files left out" if late else ""
+        self._say(f"saved as {report.snapshot}: {report.bytes_uploaded:,} bytes sent{left_out}")
+        return SAVE_FAILED if late else None
 
-    # Signals and children.
 
-    def _has_ended(self) -> bool:
-        return self._status is not None
+def _was_interrupted(work: Work) -> bool:
+    try:
+        work.result()
+    except Interrupted:
+        return True
+    except Exception:  # noqa: BLE001  # its caller asks again
+        return False
+    return False
 
-    def _wait(self, seconds: float | None) -> int:
-        """Waits for a signal; its number, or 0 when the time is over. Children that ended are taken note of."""
-        waited_for = {*_FORWARDED, signal.SIGCHLD}
-        if seconds is None:
-            received: int = signal.sigwait(waited_for)
-        else:
-            info = signal.sigtimedwait(waited_for, max(0.0, min(seconds, 3_600.0)))
-            received = 0 if info is None else info.si_signo
-        self._reap()
-        return received
 
-    def _reap(self) -> None:
-        """As the first process of a container this one inherits the orphans of others."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid == self._child:
-                self._status = status
-
-    def _forward(self, number: int) -> None:
-        if self._child and self._status is None:
-            try:
-                os.killpg(self._child, number)
-            except ProcessLookupError:
-                return
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbws.calls import Elsewhere
 from nbws.ephemeral import wipe_ephemeral
-from nbws.errors import InvalidState, NbwsError
-from nbws.lifecycle import Event, NotebookSettings, Status, settings_from, status_of
+from nbws.errors import Conflict, InvalidState, NbwsError
+from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status, settings_from, status_of
 from nbws.listing import Listing
 from nbws.marker import NAME as MARKER
 from nbws.marker import ensure_marker
@@ -37,6 +37,7 @@ class Session:
     writer: str
     data: Path | None
     state: str
+    is_displaced: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,14 +179,46 @@ class Sessions:
     def session(self, operation: str, allowed: set[str]) -> Steps[Session]:
         """The run on this machine, in one of the states that the verb is for."""
         state = yield from self.state()
-        if state not in allowed:
+        is_displaced = yield from self.is_displaced()
+        # Work of a run that was displaced is kept as a rescue, whatever became of the notebook since.
+        if state not in allowed and not is_displaced:
             raise InvalidState(f"the notebook is {state}: it can't {operation} now", operation=operation)
         found = yield self.engine.session()
         if found is None:
             raise InvalidState("the notebook does not run on this machine; start it here first", operation=operation)
         notes = json.loads(found["notes"] or "{}")
         data = notes.get("data")
-        return Session(Path(found["directory"]), found["writer"], None if data is None else Path(data), state)
+        place = Path(found["directory"])
+        return Session(place, found["writer"], None if data is None else Path(data), state, is_displaced)
+
+    def is_displaced(self) -> Steps[bool]:
+        """Whether the run on this machine was ended by somebody else: taken over, deleted, or stopped behind its back."""
+        found = yield self.engine.session()
+        if found is None:
+            return False
+        events = yield from self.events()
+        own = [event for event in events if event.epoch == found["epoch"] and event.kind != "tombstone"]
+        has_ended = not own or own[-1].state not in {*LIVE_STATES, "SYNC_FAILED"}
+        if self.hold is not None and has_ended:
+            return True
+        return not has_ended and (not found["owns_epoch"] or events[-1].state == "DELETING")
+
+    def check_nobody_attends(self, session: Session) -> Steps[None]:
+        """Refuses what is for the process that attends the run, if there is one and it is not this one."""
+        if self.hold is not None or session.is_displaced:
+            return
+        events = yield from self.events()
+        claim = next((event for event in reversed(events) if event.kind == "claim"), None)
+        if claim is None or not claim.resident:
+            return
+        try:
+            hold = yield self.engine.hold(session.place)
+        except Conflict as error:
+            raise InvalidState(
+                "nbws run runs it on this machine: end that process with SIGTERM, it saves and stops the notebook",
+                operation="stop",
+            ) from error
+        hold.release()
 
 
 def left_out(report: SaveReport) -> str | None:
@@ -195,6 +228,11 @@ def left_out(report: SaveReport) -> str | None:
         return None
     size = sum(item.size for item in late)
     return f"the deadline left {len(late)} files ({size} bytes) out, first {late[0].path}"
+
+
+def not_the_head(report: SaveReport) -> str | None:
+    """Returns why a final save did not become the newest snapshot, or None."""
+    return None if report.rescue is None else f"the work was kept as rescue {report.rescue}, not as the newest snapshot"
 
 
 def short(text: str | None) -> str | None:

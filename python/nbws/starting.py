@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -89,8 +90,10 @@ class Start:
     def _give_up(self, error: BaseException) -> Steps[None]:
         kind = error.kind if isinstance(error, NbwsError) else type(error).__name__
         state = "error" if kind in _ERRORS else "failed"
+        is_interrupted = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+        why = "the start was interrupted" if is_interrupted else f"{kind}: {error}"
         try:
-            yield self._run.engine.change_state(self._place, state, None, short(f"{kind}: {error}"))
+            yield self._run.engine.change_state(self._place, state, None, short(why))
         except NbwsError as second:
             # The first error says more; the claim goes stale by itself.
             error.add_note(f"the state could not be recorded either: {second}")

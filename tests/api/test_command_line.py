@@ -180,7 +180,14 @@ def test_every_command_takes_json() -> None:
         command = cli.get_command(context, name)
         assert command is not None
         assert command.name == name
-        assert any("--json" in parameter.opts for parameter in command.params), command.name
+        verbs = [command]
+        if isinstance(command, click.Group):
+            inner = click.Context(command, parent=context)
+            verbs = [found for verb in command.list_commands(inner) if (found := command.get_command(inner, verb))]
+            assert [verb.name for verb in verbs] == command.list_commands(inner)
+        for verb in verbs:
+            # The output of run is that of its program.
+            assert any("--json" in parameter.opts for parameter in verb.params) or name == "run", verb.name
 
 
 def test_browse_without_restoring(file_url: str, tree: Path, tmp_path: Path) -> None:

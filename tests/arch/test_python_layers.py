@@ -29,6 +29,7 @@ PURE = {
     "nbws.reports",
     "nbws.errors",
     "nbws.config",
+    "nbws.run_config",
     "nbws.billing",
     "nbws.quota",
     "nbws.retention",

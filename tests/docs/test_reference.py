@@ -74,7 +74,17 @@ ROOT_CONTEXT = click.Context(cli)
 def test_every_command_says_what_it_does(name: str) -> None:
     command = cli.get_command(ROOT_CONTEXT, name)
     assert command is not None
+    check_help(command, ROOT_CONTEXT)
+
+
+def check_help(command: click.Command, parent: click.Context) -> None:
     assert command.help
+    if isinstance(command, click.Group):
+        context = click.Context(command, parent=parent)
+        for name in command.list_commands(context):
+            verb = command.get_command(context, name)
+            assert verb is not None
+            check_help(verb, context)
     assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
 
 

@@ -10,7 +10,10 @@ from nbws.cli.output import json_option, print_json, print_table
 from nbws.reports import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+
+    from nbws.snapshot import Snapshot
 
 _ID_DIGITS = 12
 
@@ -30,6 +33,11 @@ def snapshots(url: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"snapshots": [snapshot.to_dict() for snapshot in found]})
         return
+    print_snapshots(found)
+
+
+def print_snapshots(found: Sequence[Snapshot]) -> None:
+    """Prints snapshots for people."""
     if not found:
         click.echo("no snapshots yet")
         return

@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from importlib import import_module
+from typing import ClassVar
 
 import click
 
 import nbws
 from nbws.errors import Internal, NbwsError
 
-__all__ = ["EXIT_CODES", "cli", "main"]
+__all__ = ["EXIT_CODES", "LazyGroup", "cli", "main"]
 
 USAGE = 2
 INTERRUPTED = 130
@@ -69,23 +70,35 @@ _COMMANDS = {
     "pin": "nbws.cli.prune",
     "unpin": "nbws.cli.prune",
     "doctor": "nbws.cli.doctor",
+    "notebook": "nbws.cli.notebook",
+    "run": "nbws.cli.run",
     "demo": "nbws.cli.demo",
 }
 
 
-class _Group(click.Group):
+class LazyGroup(click.Group):
     """Imports a command when it is asked for: start-up counts."""
 
+    homes: ClassVar[dict[str, str]] = {}
+    """The commands in order, and the module that defines each; in another name than its own after a colon."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names."""
         del ctx
-        return list(_COMMANDS)
+        return list(self.homes)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns the command, or None if there is none of that name."""
         del ctx
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in self.homes:
             return None
-        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        module, _, name = self.homes[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name or cmd_name)
         return command
+
+
+class _Commands(LazyGroup):
+    homes = _COMMANDS
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -95,7 +108,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
         context.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--version",
     is_flag=True,
