@@ -115,14 +115,27 @@ class Duties:
             report: SaveReport = await self._notebook.save_async(
                 origin="autosave", threads=1, limit_rate=self._limit_rate
             )
-        except (Fenced, InvalidState) as error:
+        except Fenced as error:
             self.displaced = told(error)
+        except InvalidState as error:
+            await self._look_at_state(error)
         except NbwsError as error:
             self._say(f"autosave failed, the next one tries again: {told(error)}")
         except OSError as error:
             self._say(f"autosave failed, the next one tries again: {error}")
         else:
             self._tell(report)
+
+    async def _look_at_state(self, error: InvalidState) -> None:
+        """A save was refused: it is over only if somebody has ended the run. A store that lost its log is no such word."""
+        try:
+            state = (await self._notebook.status_async()).state
+        except NbwsError:
+            state = "NONE"
+        if state in {"RUNNING", "NONE"}:
+            self._say(f"autosave failed, the next one tries again: {error}")
+        else:
+            self.displaced = told(error)
 
     def _tell(self, report: SaveReport) -> None:
         if report.rescue is not None:

@@ -70,6 +70,7 @@ class Program:
         self._forwarded = frozenset(forwarded)
         self._pid = 0
         self._has_terminal = False
+        self._is_stopped = False
         self._strangers: frozenset[int] = frozenset()
 
     def is_running(self) -> bool:
@@ -79,6 +80,7 @@ class Program:
     def spawn(self) -> None:
         """Starts it; if that fails, `code` is what a shell would say: 126 or 127."""
         self.code = self.problem = None
+        self._is_stopped = False
         self._strangers = frozenset(pid for pid, (_, parent, _) in _processes() if parent == os.getpid())
         try:
             self._pid = os.posix_spawnp(
@@ -111,19 +113,26 @@ class Program:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, number)
 
+    def wake(self) -> None:
+        """Continues it if it was stopped: otherwise it could not hear that it should end."""
+        if self._is_stopped:
+            self.forward(signal.SIGCONT)
+
     def reap(self) -> None:
         """Takes note of children that ended or stopped: the program, and orphans of others that this process inherited."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
             if pid != self._pid:
                 continue
-            if os.WIFSTOPPED(status):
-                self._stopped(os.WSTOPSIG(status))
+            if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+                self._is_stopped = os.WIFSTOPPED(status)
+                if self._is_stopped:
+                    self._stopped(os.WSTOPSIG(status))
                 continue
             self.code = os.waitstatus_to_exitcode(status)
             if self._has_terminal:

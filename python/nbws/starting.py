@@ -57,9 +57,14 @@ class Start:
                 operation="start",
             )
         notes = json.dumps({"data": None if data is None else str(data), "notebook": self._run.id})
-        claimed = yield self._run.engine.claim(
-            self._hold, {"take_over": options["take_over"], "resident": options["resident"], "notes": notes}
-        )
+        try:
+            claimed = yield self._run.engine.claim(
+                self._hold, {"take_over": options["take_over"], "resident": options["resident"], "notes": notes}
+            )
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            # It may have landed all the same; if it has not, this record is refused.
+            yield from self._give_up(error)
+            raise
         try:
             rescue, kept = yield from self._keep_work(found, claimed, is_foreign)
             report = yield from self._bring(claimed, is_foreign)

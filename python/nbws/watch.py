@@ -77,8 +77,7 @@ class Watch:
         if program.is_running():
             if not self.budget.is_running:
                 program.forward(signal.SIGTERM)
-            # A stopped program can't hear it.
-            program.forward(signal.SIGCONT)
+            program.wake()
             if duties is not None and duties.displaced is None and duties.expired != "restart":
                 duties.autosave()
             while program.is_running() and time.monotonic() < deadline:

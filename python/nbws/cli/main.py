@@ -13,7 +13,7 @@ import click
 import nbws
 from nbws.errors import Internal, NbwsError
 
-__all__ = ["EXIT_CODES", "LazyGroup", "cli", "main"]
+__all__ = ["EXIT_CODES", "LazyGroup", "cli", "main", "show_error"]
 
 USAGE = 2
 INTERRUPTED = 130
@@ -143,16 +143,17 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"nbws: {message}", err=True)
         sys.exit(INTERRUPTED)
     except NbwsError as error:
-        sys.exit(_fail(words, error))
+        sys.exit(show_error(words, error))
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             _quiet_stdout()
             sys.exit(EXIT_CODES["LocalIo"])
-        sys.exit(_fail(words, error, EXIT_CODES["LocalIo"]))
+        sys.exit(show_error(words, error, EXIT_CODES["LocalIo"]))
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(words: list[str], error: NbwsError | OSError, code: int = 0) -> int:
+def show_error(words: list[str], error: NbwsError | OSError, code: int = 0) -> int:
+    """Prints an error for people, and with ``--json`` among the words for programs; returns the exit code."""
     if isinstance(error, NbwsError):
         shown, kind, rescue = error.to_dict(), error.kind, error.rescue
     else:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from nbws.cli.container import DurationType, container_of, data_option, load_settings, store_option, workspace_option
+from nbws.cli.main import show_error
 from nbws.cli.output import SizeType, printable
+from nbws.errors import NbwsError
 
 if TYPE_CHECKING:
     from nbws.notebook import Notebook
@@ -49,7 +52,7 @@ class _RunCommand(click.Command):
 )
 @click.option("--limit-rate", type=SizeType(), help="Upload at most so many bytes a second.")
 @click.pass_context
-def run(context: click.Context, /, identity: str | None, *, take_over: bool, **options: Any) -> int:
+def run(context: click.Context, /, identity: str | None, *, take_over: bool, **options: Any) -> None:
     """Start a notebook, run CMD, save while it runs and when it ends, and exit with CMD's code, or 128 + its signal.
 
     Made for the entrypoint of an image: signals are passed on to CMD; SIGTERM also begins the stop budget, within which CMD has
@@ -74,20 +77,32 @@ def run(context: click.Context, /, identity: str | None, *, take_over: bool, **o
     async def find() -> Notebook:
         return await container.get_async(wanted)
 
-    return run_program(
-        find,
-        program,
-        RunOptions(
-            workspace=Path(settings.workspace),
-            data=None if settings.data is None else Path(settings.data),
-            take_over=take_over,
-            autosave_s=settings.autosave,
-            stop_budget_s=settings.stop_budget,
-            continue_unrestored=settings.on_restore_error == "continue",
-            limit_rate=settings.limit_rate,
-        ),
-        _say,
+    wishes = RunOptions(
+        workspace=Path(settings.workspace),
+        data=None if settings.data is None else Path(settings.data),
+        take_over=take_over,
+        autosave_s=settings.autosave,
+        stop_budget_s=settings.stop_budget,
+        continue_unrestored=settings.on_restore_error == "continue",
+        limit_rate=settings.limit_rate,
     )
+    try:
+        code = run_program(find, program, wishes, _say)
+    except NbwsError as error:
+        code = show_error([], error)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends the process at once.
+
+    The interpreter's own end would wait for threads that hang in a dead disk or a full pipe, and takes the ground from under threads
+    of the engine that are about to end, too.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _say(text: str) -> None:
