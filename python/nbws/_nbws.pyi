@@ -19,6 +19,7 @@ __all__ = [
     "doctor",
     "error_kinds",
     "report_fields",
+    "transitions",
 ]
 
 __version__: str
@@ -28,6 +29,9 @@ def error_kinds() -> list[tuple[str, bool]]:
 
 def report_fields() -> list[tuple[str, list[str]]]:
     """Every report and its fields, in order."""
+
+def transitions() -> list[tuple[str, str, str, str]]:
+    """Every legal change of state: step, state before it, state after it, cause."""
 
 def children(url: str, options: dict[str, Any]) -> Job:
     """Lists the names of what lies directly below a URL."""

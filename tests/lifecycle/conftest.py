@@ -1,3 +1,47 @@
-"""Shared by the tests of a notebook's life. (Not type-checked: another folder has a module of this name; hence no code of its own.)"""
+"""Stores and machines of their own for each test of a notebook's life."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from lives import World
 from runs import here, there  # noqa: F401
+from s3_server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from s3_server import Service
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBWS_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A store in memory."""
+    return World(tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> World:
+    """A store in files, which can be looked at."""
+    return World(tmp_path, (tmp_path / "objects").as_uri())
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """An S3 service that counts and fails."""
+    with serve() as found:
+        yield found
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, service: Service) -> World:
+    """A store behind that service."""
+    return World(tmp_path, service.url, service.options)

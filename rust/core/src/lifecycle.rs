@@ -2,6 +2,10 @@
 //!
 //! Where the rules leave room, the reading that can't lose work was taken; the comments at the tables say so.
 
+mod words;
+
+pub use words::{Transition, transitions};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Owner;
 use crate::record::{Body, Kind, Record};

@@ -37,6 +37,7 @@ mod workspace;
 pub use browse::{FileReader, SnapshotReader};
 pub use export::TarReader;
 pub use fork::Forked;
+pub use nbws_core::lifecycle::{Transition, transitions};
 pub use nbws_core::state::State;
 pub use nbws_core::{Error, ErrorKind, Result};
 pub use notebook::{ClaimOptions, Claimed, DEFAULT_TTL, Hold, LogEvent, SessionInfo, TargetInfo};

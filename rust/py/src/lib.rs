@@ -5,6 +5,7 @@
 mod errors;
 mod hold;
 mod job;
+mod lifecycle;
 mod options;
 mod reports;
 mod snapshot;
@@ -23,6 +24,8 @@ mod _nbws {
     use crate::hold::Hold;
     #[pymodule_export]
     use crate::job::Job;
+    #[pymodule_export]
+    use crate::lifecycle::transitions;
     #[pymodule_export]
     use crate::reports::report_fields;
     #[pymodule_export]
