@@ -132,17 +132,25 @@ class Duties:
             state = (await self._notebook.status_async()).state
         except NbwsError:
             state = "NONE"
-        if state in {"RUNNING", "NONE"}:
+        if state == "RUNNING" and error.rescue is not None:
+            await self._keep_newest(error.rescue)
+        elif state in {"RUNNING", "NONE"}:
             self._say(f"autosave failed, the next one tries again: {error}")
         else:
             self.displaced = told(error)
 
+    async def _keep_newest(self, rescue: str) -> None:
+        """Saves are latched off: of this run's rescues the newest is enough."""
+        before, self._rescue = self._rescue, rescue
+        self._say(f"autosaved as rescue {rescue}, beside the newest snapshot, until the latch is cleared")
+        if before is not None:
+            try:
+                await self._notebook.workspace.dismiss_async(before)
+            except NbwsError as error:
+                self._say(f"rescue {before} could not be dismissed: {error}")
+
     def _tell(self, report: SaveReport) -> None:
-        if report.rescue is not None:
-            if report.rescue != self._rescue:
-                self._rescue = report.rescue
-                self._say(f"autosaved as rescue {report.rescue}, beside the newest snapshot")
-        elif report.snapshot != self.snapshot:
+        if report.snapshot != self.snapshot:
             self.snapshot = report.snapshot
             self._say(f"autosaved as {report.snapshot}: {report.bytes_uploaded:,} bytes sent")
 

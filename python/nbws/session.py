@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbws.calls import Elsewhere
 from nbws.ephemeral import wipe_ephemeral
-from nbws.errors import Conflict, InvalidState, NbwsError
+from nbws.errors import Conflict, Corrupt, InvalidState, NbwsError
 from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status, settings_from, status_of
 from nbws.listing import Listing
 from nbws.marker import NAME as MARKER
@@ -149,7 +149,11 @@ class Sessions:
     def status(self) -> Steps[Status]:
         """Returns how the notebook is."""
         events = yield from self.events()
-        settings = yield from self.settings(required=False)
+        try:
+            settings = yield from self.settings(required=False)
+        except Corrupt:
+            # What was said of the notebook is damaged; its state stands in the log.
+            settings = None
         claim = next((event for event in reversed(events) if event.kind == "claim"), None)
         heartbeat = None
         if claim is not None and claim.resident:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbws.calls import Elsewhere
 from nbws.ephemeral import check_ephemeral, prepare_ephemeral
-from nbws.errors import InvalidInput, InvalidState, NbwsError, Unsupported
+from nbws.errors import Corrupt, InvalidInput, InvalidState, NbwsError, Unsupported
 from nbws.marker import NAME as MARKER
 from nbws.marker import ensure_marker, read_marker
 from nbws.reports import RestoreReport, SaveReport
@@ -149,6 +149,10 @@ class Start:
             },
         )
         report = RestoreReport.from_engine(values)
+        if Target(**(yield self._run.engine.look(self._place))).is_half_restored:
+            # A program must not find half of its files, and nobody could tell its deletions from what never came.
+            first = "; ".join(f"{item.path}: {item.reason}" for item in report.skipped[:1])
+            raise Corrupt(f"{len(report.skipped)} paths could not be restored, first {first}", operation="start")
         if self._options["strict_marker"] and (yield Elsewhere(lambda: read_marker(self._place))) is None:
             raise InvalidState(
                 f"the newest snapshot lacks {MARKER}; start without strict_marker, or read it with ls, cat, export and restore",

@@ -66,6 +66,11 @@ def create(*, identity: str | None, labels: tuple[str, ...], store: str | None, 
 @click.option("--strict", is_flag=True, help="Refuse if the framework or Python differs from when it was saved.")
 @click.option("--strict-marker", is_flag=True, help="End in ERROR if the marker is missing, instead of a new one.")
 @click.option("--discard-changes", is_flag=True, help="Give up unsaved work that lies in the directory.")
+@click.option(
+    "--continue-unrestored",
+    is_flag=True,
+    help="If the workspace can't be restored, run with what there is; saves become rescues until clear-latch.",
+)
 @store_option
 @json_option
 def start(
