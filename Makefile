@@ -17,7 +17,7 @@ SOURCES := $(shell find rust python -name '*.rs' -o -name '*.py' -o -name '*.pyi
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test soak bench bench-peers audit rust-checks python-checks stubs pytest docs clean
+.PHONY: help build demo test soak bench bench-peers audit rust-checks python-checks stubs pytest docs lifecycle clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench-peers: $(BENCH_VENV)/.tools ## Builds the newest restic, kopia and rustic 
 
 docs: $(DOCS_VENV)/.tools ## Builds the documentation site from the sources alone
 	PYTHONPATH=python $(DOCS_VENV)/bin/python docs/site/build.py $(DOCS_DIR)
+
+lifecycle: build ## Writes docs/lifecycle.md from the table of states
+	$(BIN)/python docs/site/lifecycle.py
 
 $(DOCS_VENV)/.tools: docs/requirements.txt
 	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from nbws.errors import InvalidInput, LocalIo
 
-__all__ = ["MARKER", "check_ephemeral", "ephemeral_bytes", "prepare_ephemeral", "wipe_ephemeral"]
+__all__ = ["MARKER", "check_ephemeral", "ephemeral_bytes", "mount_point", "prepare_ephemeral", "wipe_ephemeral"]
 
 MARKER = ".nbws-ephemeral"
 
@@ -35,7 +36,8 @@ def check_ephemeral(path: Path, notebook: str) -> None:
         raise InvalidInput(
             f"belongs to notebook {owner}; give this one a directory of its own", operation=_OPERATION, path=str(path)
         )
-    if owner is None and path.exists() and any(path.iterdir()):
+    # A marker that a crash cut off is all that lies there: nothing is lost with it.
+    if owner is None and path.exists() and any(entry.name != MARKER or not _is_file(entry) for entry in path.iterdir()):
         raise InvalidInput(
             "holds files that did not come from this notebook; empty it yourself, or name another directory",
             operation=_OPERATION,
@@ -43,21 +45,25 @@ def check_ephemeral(path: Path, notebook: str) -> None:
         )
 
 
-def prepare_ephemeral(path: Path, notebook: str, epoch: int) -> None:
-    """Makes the directory, empty and marked.
+def prepare_ephemeral(path: Path, notebook: str, epoch: int) -> list[str]:
+    """Makes the directory, empty and marked; returns what of an earlier run could not be removed, and why.
 
     Raises:
         InvalidInput: as for `check_ephemeral`.
         LocalIo: it can't be made or written.
     """
     check_ephemeral(path, notebook)
+    left: list[str] = []
     try:
         path.mkdir(parents=True, exist_ok=True)
         if _owner(path) is not None:
-            wipe_ephemeral(path, notebook)
+            left = wipe_ephemeral(path, notebook)
         (path / MARKER).write_text(json.dumps({"notebook": notebook, "epoch": epoch}) + "\n")
     except OSError as cause:
-        raise LocalIo(f"can't be made: {cause.strerror}", operation=_OPERATION, path=str(path)) from cause
+        raise LocalIo(
+            f"can't be made: {cause.strerror}", operation=_OPERATION, path=str(path), os_error=cause.errno
+        ) from cause
+    return left
 
 
 def wipe_ephemeral(path: Path, notebook: str) -> list[str]:
@@ -98,16 +104,21 @@ def ephemeral_bytes(path: Path) -> int:
 def _owner(path: Path) -> str | None:
     """The notebook whose marker lies in the directory."""
     try:
-        file = os.open(path / MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path / MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(file, "rb") as marker:  # noqa: PTH123  # of a descriptor
-        try:
-            found = json.loads(marker.read(4096))
-        except ValueError:
-            return None
+    try:
+        found = json.loads(os.read(file, 4096)) if stat.S_ISREG(os.fstat(file).st_mode) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    finally:
+        os.close(file)
     owner = found.get("notebook") if isinstance(found, dict) else None
     return owner if isinstance(owner, str) else None
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 class _Wipe:
@@ -149,7 +160,13 @@ class _Wipe:
 def _mounts() -> frozenset[str]:
     """Mount points of this process; a bind mount has the device of what it shows."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
         return frozenset()
-    return frozenset(line.split(" ")[4].encode().decode("unicode_escape") for line in lines)
+    return frozenset(mount_point(line) for line in lines)
+
+
+def mount_point(line: bytes) -> str:
+    """Returns where a line of ``/proc/self/mountinfo`` says that something is mounted; odd bytes stand there as octal numbers."""
+    written = line.split(b" ")[4]
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), written))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nbws.errors import InvalidState, LocalIo
+from nbws.errors import LocalIo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,53 +20,74 @@ __all__ = ["NAME", "ensure_marker", "read_marker"]
 NAME = ".workspace.initialized"
 
 _MAX_BYTES = 64 * 1024
+_MODE = 0o644
+# A link is no marker, and nobody waits for the writer of a pipe.
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_marker(workspace: Path) -> dict[str, Any] | None:
-    """Returns what the marker says; None if it is missing or is not a marker.
-
-    Raises:
-        LocalIo: it can't be read.
-    """
-    path = workspace / NAME
+    """Returns what the marker says; None if it is missing, is not a marker, or can't be read."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        opened = os.open(workspace / NAME, _OPEN)
+    except OSError:
         return None
-    except OSError as cause:
-        raise LocalIo(f"the marker can't be read: {cause.strerror}", operation="read marker", path=str(path)) from cause
     try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return None
+        text = os.read(opened, _MAX_BYTES + 1)
         found = json.loads(text) if len(text) <= _MAX_BYTES else None
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return None
+    finally:
+        os.close(opened)
     return found if isinstance(found, dict) and isinstance(found.get("notebook"), str) else None
 
 
-def ensure_marker(workspace: Path, wanted: Mapping[str, Any]) -> bool:
-    """Makes sure that the marker says what it should; returns whether it had to be written.
+def ensure_marker(workspace: Path, wanted: Mapping[str, Any]) -> str | None:
+    """Makes sure that the marker says what it should; returns what had to be done for it, or None.
 
-    Only the notebook must be right: versions in it are those of the day it was made.
+    Only the notebook must be right: versions in it are those of the day it was made. A directory in its place is somebody's work:
+    it is moved aside.
 
     Raises:
-        InvalidState: something else lies in its place, and is no file.
         LocalIo: it can't be written.
     """
     found = read_marker(workspace)
     if found is not None and found["notebook"] == wanted["notebook"]:
-        return False
-    path, temporary = workspace / NAME, workspace / f"{NAME}.tmp"
-    if path.is_dir() and not path.is_symlink():
-        raise InvalidState(
-            f"{NAME} is a directory; remove or rename it, then start again",
-            operation="repair marker",
-            path=str(path),
-        )
+        return None
+    path = workspace / NAME
     try:
-        temporary.write_text(json.dumps(dict(wanted), indent=2, sort_keys=True) + "\n")
-        os.replace(temporary, path)  # noqa: PTH105  # pathlib's replace says less
+        done = f"{NAME} was missing or damaged; it was made anew"
+        if path.is_dir() and not path.is_symlink():
+            done = f"{NAME} was a directory; it is now called {_move_aside(path)}, and the marker was made anew"
+        _replace(path, json.dumps(dict(wanted), indent=2, sort_keys=True) + "\n")
     except OSError as cause:
         raise LocalIo(
-            f"the marker can't be written: {cause.strerror}", operation="repair marker", path=str(path)
+            f"{NAME} can't be written: {cause.strerror}",
+            operation="repair marker",
+            path=str(path),
+            os_error=cause.errno,
         ) from cause
-    return True
+    return done
+
+
+def _move_aside(path: Path) -> str:
+    for number in range(1, 1000):
+        other = path.with_name(f"{NAME}.directory-{number}")
+        if not os.path.lexists(other):
+            path.rename(other)
+            return other.name
+    raise FileExistsError(f"too many directories called {NAME}.directory-...")
+
+
+def _replace(path: Path, text: str) -> None:
+    opened, temporary = tempfile.mkstemp(prefix=f"{NAME}.", dir=path.parent)
+    try:
+        with open(opened, "w") as file:  # noqa: PTH123  # of a descriptor
+            file.write(text)
+            os.fchmod(opened, _MODE)
+        os.replace(temporary, path)  # noqa: PTH105  # pathlib's replace says less
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbws.calls import Call, twin, verb
-from nbws.errors import Fenced, InvalidState, NbwsError
+from nbws.errors import Conflict, Fenced, InvalidState, NbwsError
 from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status, utc_now
-from nbws.session import Sessions, left_out, not_the_head, short
+from nbws.session import Sessions, cause_of, check_session, left_out, not_the_head, short
 from nbws.starting import Start, check_apart
 
 if TYPE_CHECKING:
@@ -102,10 +102,13 @@ class Notebook:
 
         def steps() -> Steps[RestoreReport]:
             settings = yield from self._run.settings()
-            warnings = yield from self._run.compare_versions(settings, strict=strict)
+            listed = yield self._engine.snapshots()
+            newest = listed[-1] if listed else None
+            warnings = self._run.compare_versions(newest, settings, strict=strict)
+            yield from self._let_go_of_what_ended()
             hold: _nbws.Hold = yield self._engine.hold(place)
             try:
-                report = yield from Start(self._run, hold, ephemeral, settings, options).steps()
+                report = yield from Start(self._run, hold, ephemeral, settings, options).steps(newest)
             except BaseException:
                 hold.release()
                 raise
@@ -115,6 +118,15 @@ class Notebook:
         return Call(steps, progress=progress, label="start", hold=self._exclusive)
 
     start_async = twin(start)
+
+    def _let_go_of_what_ended(self) -> Steps[None]:
+        """A run of this very object that somebody else has ended keeps nothing any more."""
+        if self._run.hold is None:
+            return
+        state, session = yield from self._run.here()
+        if session is not None and session.owns_epoch and state in LIVE_STATES:
+            raise Conflict("this process runs the notebook already; stop it first", operation="start")
+        self._run.let_go()
 
     @verb
     def save(
@@ -150,11 +162,12 @@ class Notebook:
         }
 
         def steps() -> Steps[SaveReport]:
-            session = yield from self._run.session("save", {"RUNNING", "SYNC_FAILED"})
+            state, session = yield from self._run.session("save", {"RUNNING", "SYNC_FAILED"})
             report = yield from self._run.save(session, options)
-            if session.state == "SYNC_FAILED" and not left_out(report) and not not_the_head(report):
+            if state == "SYNC_FAILED" and not left_out(report) and not not_the_head(report):
                 yield self._engine.change_state(session.place, "stopped")
-                yield from self._run.end(session)
+                notes = yield from self._run.end(session)
+                report = dataclasses.replace(report, warnings=(*report.warnings, *notes))
             return report
 
         return Call(steps, progress=progress, label="save", hold=self._exclusive)
@@ -170,8 +183,8 @@ class Notebook:
         """
 
         def steps() -> Steps[Status]:
-            session = yield from self._run.session("restart", {"RUNNING", "RESTARTING"})
-            if session.state == "RUNNING":
+            state, session = yield from self._run.session("restart", {"RUNNING", "RESTARTING"})
+            if state != "RESTARTING":
                 yield self._engine.change_state(session.place, "restarting")
             yield self._engine.change_state(session.place, "running")
             return (yield from self._run.status())
@@ -209,32 +222,30 @@ class Notebook:
         options = {"origin": "stop", "deadline": deadline, "limit_rate": limit_rate, "threads": threads}
 
         def steps() -> Steps[SaveReport]:
-            state = yield from self._run.state()
-            if state in {"STOPPED", "FAILED"} and not (yield from self._run.is_displaced()):
+            state, session = yield from self._run.here()
+            is_displaced = session is not None and session.displaced
+            if state in {"STOPPED", "FAILED"} and not is_displaced:
                 return (yield from self._run.nothing_to_stop(state))
-            session = yield from self._run.session("stop", {"RUNNING", "RESTARTING", "STOPPING", "SYNC_FAILED"})
-            yield from self._run.check_nobody_attends(session)
-            if session.state in {"RUNNING", "RESTARTING"} and not session.is_displaced:
-                yield self._engine.change_state(session.place, "stopping")
+            run = check_session("stop", {"RUNNING", "RESTARTING", "STOPPING", "SYNC_FAILED"}, state, session)
+            yield from self._run.check_nobody_attends(run)
+            if state in {"RUNNING", "RESTARTING"} and not is_displaced:
+                yield self._engine.change_state(run.place, "stopping")
             try:
-                report = yield from self._run.save(session, options)
-            except Fenced as error:
-                is_here = self._run.hold is not None
-                yield from self._run.end(session, wipe=False)
-                if error.rescue is None and state in {"STOPPED", "FAILED"} and not is_here:
-                    return (yield from self._run.nothing_to_stop(state))
+                report = yield from self._run.save(run, options)
+            except Fenced:
+                yield from self._run.end(run, wipe=state == "DELETING")
                 raise
             except NbwsError as error:
-                yield from self._run.sync_failed(session, f"{error.kind}: {error}")
+                yield from self._run.sync_failed(run, state, cause_of(error))
                 raise
             missing = left_out(report) or not_the_head(report)
             if missing:
-                yield from self._run.sync_failed(session, missing)
+                yield from self._run.sync_failed(run, state, missing)
                 return report
-            end = "failed" if failed and session.state != "SYNC_FAILED" else "stopped"
-            yield self._engine.change_state(session.place, end, None, short(failed))
-            yield from self._run.end(session)
-            return report
+            end = "failed" if failed and state != "SYNC_FAILED" else "stopped"
+            yield self._engine.change_state(run.place, end, None, short(failed))
+            notes = yield from self._run.end(run)
+            return dataclasses.replace(report, warnings=(*report.warnings, *notes))
 
         return Call(steps, progress=progress, label="stop", hold=self._exclusive)
 
@@ -255,9 +266,9 @@ class Notebook:
             state = yield from self._run.state()
             if state in LIVE_STATES and not force:
                 raise InvalidState(f"the notebook is {state}; stop it first, or force it", operation="delete")
-            session = yield from self._run.known_session()
+            _, session = yield from self._run.here()
             yield self._engine.delete()
-            if session is not None:
+            if session is not None and session.owns_epoch:
                 yield from self._run.end(session)
 
         return Call(steps, hold=self._exclusive)
@@ -335,9 +346,8 @@ class Notebook:
         """Notes something in the notebook's history; changes nothing else."""
 
         def steps() -> Steps[None]:
-            state = yield from self._run.state()
-            session = yield from self._run.known_session()
-            is_own = session is not None and state in {*LIVE_STATES, "SYNC_FAILED"}
+            state, session = yield from self._run.here()
+            is_own = session is not None and session.owns_epoch and state in {*LIVE_STATES, "SYNC_FAILED"}
             place = session.place if session is not None and is_own else None
             yield self._engine.change_state(place, state.lower(), text)
 
@@ -354,9 +364,9 @@ class Notebook:
         """
 
         def steps() -> Steps[None]:
-            session = yield from self._run.known_session()
-            if session is None:
-                raise InvalidState("the notebook was never started on this machine", operation="clear latch")
+            _, session = yield from self._run.here()
+            if session is None or not session.owns_epoch:
+                raise InvalidState("the notebook was not started on this machine last", operation="clear latch")
             yield self._engine.clear_latch(session.place)
 
         return Call(steps)
@@ -368,9 +378,9 @@ class Notebook:
         """Shows that this process runs the notebook; once a minute, if it was started as resident."""
 
         def steps() -> Steps[None]:
-            session = yield from self._run.known_session()
-            if session is not None:
-                yield self._engine.beat(session.writer)
+            found = yield self._engine.session()
+            if found is not None and found["owns_epoch"]:
+                yield self._engine.beat(found["writer"])
 
         return Call(steps)
 

@@ -102,7 +102,7 @@ class Notebooks:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         place, self._options = locate(store, prefix, options)
-        if not container or "/" in container.strip("/"):
+        if not container.strip("/") or "/" in container.strip("/"):
             raise InvalidInput(f"a container is one name, not {container!r}", operation="open container")
         self.url = f"{place.rstrip('/')}/{container.strip('/')}"
         self._state_dir = state_dir
@@ -168,7 +168,10 @@ class Notebooks:
                 )
             # A create that was interrupted between the two is finished by repeating it.
             yield engine.set_setting("notebook", json.dumps(settings.to_setting()))
-            yield engine.change_state(None, "stopped", None, "created")
+            seq = yield engine.change_state(None, "stopped", None, "created")
+            events = yield engine.history(False)
+            if any(event["kind"] == "state" and event["seq"] < seq for event in events):
+                raise AlreadyExists(f"somebody else made a notebook {identity}", operation="create", path=identity)
             return notebook
 
         return Call(steps, hold=self._exclusive)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbws.calls import Elsewhere
-from nbws.ephemeral import wipe_ephemeral
-from nbws.errors import Conflict, Corrupt, InvalidState, NbwsError
+from nbws.ephemeral import ephemeral_bytes, wipe_ephemeral
+from nbws.errors import Conflict, Corrupt, Fenced, InvalidState, LocalIo, NbwsError
 from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status, settings_from, status_of
 from nbws.listing import Listing
 from nbws.marker import NAME as MARKER
-from nbws.marker import ensure_marker
+from nbws.marker import ensure_marker, read_marker
 from nbws.reports import Requests, RestoreReport, SaveReport, time_from_ms
+from nbws.values import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,20 +25,42 @@ if TYPE_CHECKING:
     from nbws import _nbws
     from nbws.calls import Steps
 
-__all__ = ["Session", "Sessions", "Target", "left_out", "report_of_no_restore", "short"]
+__all__ = ["Session", "Sessions", "Target", "cause_of", "check_session", "left_out", "report_of_no_restore", "short"]
 
 _MAX_INFO = 1000
+# What services call credentials that they do not know or that are over.
+_CREDENTIAL_SIGNS = (
+    "no usable credentials",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "AuthenticationFailed",
+    "clock of this machine",
+)
+# States in which a run still has work that only its own disk may hold.
+_OPEN = {*LIVE_STATES, "SYNC_FAILED"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """The run of a notebook on this machine."""
+    """The run of a notebook on this machine.
+
+    Attributes:
+        place: the workspace.
+        writer: who it writes as.
+        data: the fast directory, or None.
+        strict_marker: a lost marker is not put back.
+        owns_epoch: nobody has claimed the notebook since.
+        displaced: it was ended by somebody else, before it had ended itself: what it did not save becomes a rescue.
+    """
 
     place: Path
     writer: str
     data: Path | None
-    state: str
-    is_displaced: bool = False
+    strict_marker: bool
+    owns_epoch: bool
+    displaced: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,14 +94,28 @@ class Sessions:
         """Saves the workspace, whose marker is put back first if it is proven to be what was restored."""
         settings = yield from self.settings()
         found = Target(**(yield self.engine.look(session.place)))
-        repaired = False
+        notes: tuple[str, ...] = ()
         # A tree that is not proven becomes a rescue as it is; a marker would only hide what happened to it.
         if found.is_proven or found.snapshot is None:
-            repaired = yield Elsewhere(lambda: ensure_marker(session.place, self.marker(settings)))
+            notes = yield Elsewhere(lambda: self._marked(session, settings))
         values = yield self.engine.save(session.place, self.labels(settings, options))
+        if session.displaced:
+            # Nothing had changed, so there was nothing to keep; the caller must know all the same.
+            raise Fenced("somebody else has ended this run; everything here had been saved before", operation="save")
         report = SaveReport.from_engine(values)
-        note = (f"{MARKER} was missing or damaged; it was put back",) if repaired else ()
-        return dataclasses.replace(report, warnings=(*report.warnings, *note))
+        return dataclasses.replace(report, warnings=(*report.warnings, *notes))
+
+    def _marked(self, session: Session, settings: NotebookSettings) -> tuple[str, ...]:
+        if session.strict_marker:
+            if read_marker(session.place) is not None:
+                return ()
+            return (f"{MARKER} is missing or damaged; a start with strict_marker will end in ERROR",)
+        try:
+            done = ensure_marker(session.place, self.marker(settings))
+        except LocalIo as error:
+            # The work matters more than the marker, which the next start makes anew.
+            return (f"{error}; the next start makes it anew",)
+        return () if done is None else (done,)
 
     def labels(self, settings: NotebookSettings, options: dict[str, Any]) -> dict[str, Any]:
         """Returns options of a save with what its snapshot says of the notebook."""
@@ -94,9 +131,9 @@ class Sessions:
             "created": settings.to_dict()["created"],
         }
 
-    def sync_failed(self, session: Session, why: str) -> Steps[None]:
+    def sync_failed(self, session: Session, state: str, why: str) -> Steps[None]:
         """Records that the final save did not store everything, if the store takes records."""
-        if session.state == "SYNC_FAILED":
+        if state == "SYNC_FAILED":
             return
         try:
             yield self.engine.change_state(session.place, "sync_failed", None, short(why))
@@ -104,11 +141,24 @@ class Sessions:
             # The store does not take records now; the notebook stays STOPPING, which another stop resumes.
             return
 
-    def end(self, session: Session, wipe: bool = True) -> Steps[None]:
-        """Ends the run on this machine."""
+    def end(self, session: Session, wipe: bool = True) -> Steps[tuple[str, ...]]:
+        """Ends the run on this machine; returns what a person should know of the fast directory."""
+        notes: tuple[str, ...] = ()
         if wipe and session.data is not None:
             data = session.data
-            yield Elsewhere(lambda: wipe_ephemeral(data, self.id))
+            notes = yield Elsewhere(lambda: self.wiped(data))
+        self.let_go()
+        return notes
+
+    def wiped(self, data: Path) -> tuple[str, ...]:
+        """Empties the fast directory; returns what it held and what could not be removed."""
+        used = ephemeral_bytes(data)
+        left = wipe_ephemeral(data, self.id)
+        held = (f"{data} held {format_size(used)}; it is not saved, and was emptied",) if used and not left else ()
+        return (*held, *left)
+
+    def let_go(self) -> None:
+        """Lets other processes of this machine run the notebook."""
         if self.hold is not None:
             self.hold.release()
             self.hold = None
@@ -119,15 +169,16 @@ class Sessions:
         last = next((event.snapshot for event in reversed(events) if event.kind == "snapshot"), None)
         return _report_of_no_save(events[-1], last or "", f"the notebook is {state} already; nothing was done")
 
-    def compare_versions(self, settings: NotebookSettings, *, strict: bool) -> Steps[tuple[str, ...]]:
+    def compare_versions(
+        self, newest: dict[str, Any] | None, settings: NotebookSettings, *, strict: bool
+    ) -> tuple[str, ...]:
         """Returns warnings about versions that differ from those of the newest snapshot; refuses them if strict."""
-        listed = yield self.engine.snapshots()
-        if not listed:
+        if newest is None:
             return ()
         differences = []
         for what, before, now in (
-            ("framework", listed[-1]["framework"], settings.image()),
-            ("Python", listed[-1]["python"], platform.python_version()),
+            ("framework", newest["framework"], settings.image()),
+            ("Python", newest["python"], platform.python_version()),
         ):
             if before and now and before != now:
                 differences.append(f"{what} was {before} when the workspace was saved and is {now} now")
@@ -141,9 +192,9 @@ class Sessions:
         events = yield self.engine.history(True)
         return str(events[-1]["state"]).upper() if events else "NONE"
 
-    def events(self) -> Steps[Listing[Event]]:
-        """Returns the whole log."""
-        listed = yield self.engine.history(False)
+    def events(self, *, since_claim: bool = False) -> Steps[Listing[Event]]:
+        """Returns the log: all of it, or from the last claim on."""
+        listed = yield self.engine.history(since_claim)
         return Listing(Event, map(Event.of, listed))
 
     def status(self) -> Steps[Status]:
@@ -166,54 +217,44 @@ class Sessions:
         if text is None:
             if not required:
                 return None
-            raise InvalidState(
-                "this repository was never made a notebook; create one with Notebooks.create", operation="open notebook"
-            )
+            why = "this repository was never made a notebook; create one with Notebooks.create"
+            if (yield from self.state()) == "DELETING":
+                why = "the notebook was deleted and its data purged"
+            raise InvalidState(why, operation="open notebook")
         return settings_from(json.loads(text))
 
-    def known_session(self) -> Steps[Session | None]:
-        """Returns the run on this machine, if its epoch is in force."""
-        found = yield self.engine.session()
-        if found is None or not found["owns_epoch"]:
-            return None
-        notes = json.loads(found["notes"] or "{}")
-        data = notes.get("data")
-        return Session(Path(found["directory"]), found["writer"], None if data is None else Path(data), "")
-
-    def session(self, operation: str, allowed: set[str]) -> Steps[Session]:
-        """The run on this machine, in one of the states that the verb is for."""
-        state = yield from self.state()
-        is_displaced = yield from self.is_displaced()
-        # Work of a run that was displaced is kept as a rescue, whatever became of the notebook since.
-        if state not in allowed and not is_displaced:
-            raise InvalidState(f"the notebook is {state}: it can't {operation} now", operation=operation)
+    def here(self) -> Steps[tuple[str, Session | None]]:
+        """Returns the notebook's state and its run on this machine, if local state knows of one."""
         found = yield self.engine.session()
         if found is None:
-            raise InvalidState("the notebook does not run on this machine; start it here first", operation=operation)
-        notes = json.loads(found["notes"] or "{}")
-        data = notes.get("data")
+            return (yield from self.state()), None
         place = Path(found["directory"])
-        return Session(place, found["writer"], None if data is None else Path(data), state, is_displaced)
+        state = Target(**(yield self.engine.look(place))).state.upper()
+        notes = json.loads(found["notes"] or "{}")
+        data = notes.get("data")
+        owns_epoch = bool(found["owns_epoch"]) and state != "DELETING"
+        displaced = not owns_epoch and (yield from self._was_open(found["epoch"]))
+        return state, Session(
+            place=place,
+            writer=found["writer"],
+            data=None if data is None else Path(data),
+            strict_marker=bool(notes.get("strict_marker")),
+            owns_epoch=owns_epoch,
+            displaced=displaced,
+        )
 
-    def is_displaced(self) -> Steps[bool]:
-        """Whether the run on this machine was ended by somebody else: taken over, deleted, or stopped behind its back."""
-        found = yield self.engine.session()
-        if found is None:
-            return False
+    def _was_open(self, epoch: int) -> Steps[bool]:
+        """Whether the run of an epoch had not ended when something else ended it."""
         events = yield from self.events()
-        own = [event for event in events if event.epoch == found["epoch"] and event.kind != "tombstone"]
-        has_ended = not own or own[-1].state not in {*LIVE_STATES, "SYNC_FAILED"}
-        if self.hold is not None and has_ended:
-            return True
-        return not has_ended and (not found["owns_epoch"] or events[-1].state == "DELETING")
+        own = [event for event in events if event.epoch == epoch and event.kind != "tombstone"]
+        return bool(own) and own[-1].state in _OPEN
 
     def check_nobody_attends(self, session: Session) -> Steps[None]:
         """Refuses what is for the process that attends the run, if there is one and it is not this one."""
-        if self.hold is not None or session.is_displaced:
+        if self.hold is not None or session.displaced:
             return
-        events = yield from self.events()
-        claim = next((event for event in reversed(events) if event.kind == "claim"), None)
-        if claim is None or not claim.resident:
+        events = yield from self.events(since_claim=True)
+        if not events or not events[0].resident:
             return
         try:
             hold = yield self.engine.hold(session.place)
@@ -224,6 +265,42 @@ class Sessions:
             ) from error
         hold.release()
 
+    def session(self, operation: str, allowed: set[str]) -> Steps[tuple[str, Session]]:
+        """Returns the state and the run on this machine, for a verb that is for some states.
+
+        A run that was displaced is returned in any state: what it did not save must go somewhere.
+
+        Raises:
+            InvalidState: the notebook is in another state, or does not run here.
+        """
+        state, session = yield from self.here()
+        return state, check_session(operation, allowed, state, session)
+
+
+def check_session(operation: str, allowed: set[str], state: str, session: Session | None) -> Session:
+    """Returns the run on this machine, if the verb may have it.
+
+    Raises:
+        InvalidState: the notebook is in another state, or does not run here.
+    """
+    if session is not None and session.displaced:
+        return session
+    if state not in allowed:
+        raise InvalidState(f"the notebook is {state}: it can't {operation} now", operation=operation)
+    if session is None or not session.owns_epoch:
+        raise InvalidState("the notebook does not run on this machine; start it here first", operation=operation)
+    return session
+
+
+def cause_of(error: NbwsError) -> str:
+    """Returns why a request failed, in one of five words, and the error itself."""
+    text = str(error)
+    words = {"Unavailable": "transient", "CommitUnknown": "transient", "NotFound": "not found", "Denied": "forbidden"}
+    cause = words.get(error.kind, "unknown")
+    if error.kind == "Denied" and any(sign in text for sign in _CREDENTIAL_SIGNS):
+        cause = "credentials"
+    return f"{cause}: {error.kind}: {text}"
+
 
 def left_out(report: SaveReport) -> str | None:
     """Returns what a final save did not store because its time was over, or None. What a quota or the disk kept out does not count."""
@@ -231,7 +308,14 @@ def left_out(report: SaveReport) -> str | None:
     if not report.partial or not late:
         return None
     size = sum(item.size for item in late)
-    return f"the deadline left {len(late)} files ({size} bytes) out, first {late[0].path}"
+    text = f"the deadline left {len(late)} files ({format_size(size)}) out: "
+    named = ""
+    for number, item in enumerate(late):
+        more = f", {item.path}" if named else item.path
+        if len((text + named + more).encode(errors="replace")) > _MAX_INFO - 40:
+            return f"{text}{named} and {len(late) - number} more"
+        named += more
+    return text + named
 
 
 def not_the_head(report: SaveReport) -> str | None:

@@ -28,7 +28,18 @@ Row = tuple[str, str, str]
 ROWS: dict[Row, str] = {
     (step, before.upper(), after.upper()): cause for step, before, after, cause in _nbws.transitions()
 }
-STATES = ["NONE", "STARTING", "RUNNING", "STOPPING", "STOPPED", "FAILED", "ERROR", "SYNC_FAILED", "RESTARTING", "DELETING"]
+STATES = [
+    "NONE",
+    "STARTING",
+    "RUNNING",
+    "STOPPING",
+    "STOPPED",
+    "FAILED",
+    "ERROR",
+    "SYNC_FAILED",
+    "RESTARTING",
+    "DELETING",
+]
 
 
 @dataclass(frozen=True)
@@ -61,11 +72,11 @@ class Machine:
         return path
 
     def files(self) -> dict[str, str]:
-        """What lies in the workspace, without the marker."""
+        """What lies in the workspace, without what nbws itself has put there."""
         return {
             str(path.relative_to(self.workspace)): path.read_text()
             for path in sorted(self.workspace.rglob("*"))
-            if path.is_file() and path.name != MARKER
+            if path.is_file() and path.name not in {MARKER, ".nbws-restoring"}
         }
 
 

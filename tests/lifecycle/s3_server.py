@@ -38,6 +38,7 @@ class Service:
         self.requests: list[tuple[str, str]] = []
         # From verb and key to the status that the service answers with, or None.
         self.fault: Callable[[str, str], int | None] = lambda _verb, _key: None
+        self.code = "AccessDenied"
         self.endpoint = ""
 
     @property
@@ -76,7 +77,8 @@ class Handler(BaseHTTPRequestHandler):
             self.service.requests.append((verb, key))
             status = self.service.fault(verb, key)
             if status is not None:
-                self._answer(status, b"<Error><Code>Injected</Code><Message>injected</Message></Error>")
+                text = f"<Error><Code>{self.service.code}</Code><Message>said so</Message></Error>"
+                self._answer(status, text.encode())
                 return
             getattr(self, f"_{verb}")(key, query, body)
 

@@ -136,7 +136,11 @@ def platform_says(state: str) -> Callable[[Machine, World], None]:
 
 Drive = tuple["Callable[[Machine, World], None]", ...]
 DRIVES: dict[Row, Drive] = {
-    **{("claim", state, "STARTING"): (start_here, start_elsewhere) for state in STATES if state not in {"NONE", "DELETING"}},
+    **{
+        ("claim", state, "STARTING"): (start_here, start_elsewhere)
+        for state in STATES
+        if state not in {"NONE", "DELETING"}
+    },
     **{("state", state, state): (comment,) for state in STATES if state != "DELETING"},
     **{("delete", state, "DELETING"): (delete,) for state in STATES if state != "DELETING"},
     **{("one-shot save", state, "STOPPED"): (save_over,) for state in [*sorted(LIVE_STATES), "STOPPED", "SYNC_FAILED"]},
@@ -195,7 +199,7 @@ def drives(by: dict[Row, Drive]) -> list[Any]:
 
 @pytest.mark.parametrize(("row", "drive"), [*drives(DRIVES), *drives(BY_PLATFORM)])
 def test_a_legal_change(row: Row, drive: Callable[[Machine, World], None], world: World) -> None:
-    step, before, after = row
+    step, before, _after = row
     machine = world.machine()
     identity, written = WHOLE.get(drive, IDENTITY), 0
     if drive not in WHOLE:
@@ -231,9 +235,7 @@ def stop_once(machine: Machine) -> None:
 # What is refused.
 
 
-ILLEGAL_CHANGES = [
-    (before, after) for before in STATES for after in STATES if ("state", before, after) not in ROWS
-]
+ILLEGAL_CHANGES = [(before, after) for before in STATES for after in STATES if ("state", before, after) not in ROWS]
 
 
 @pytest.mark.parametrize(("before", "after"), ILLEGAL_CHANGES)
@@ -391,9 +393,9 @@ def test_nothing_follows_a_purge(disk: World) -> None:
     notebook = machine.notebook()
     for verb in (
         lambda: notebook.start(machine.workspace),
-        lambda: notebook.save(),
-        lambda: notebook.stop(),
-        lambda: notebook.restart(),
+        notebook.save,
+        notebook.stop,
+        notebook.restart,
         lambda: notebook.comment("late"),
         lambda: notebook.workspace.save(machine.workspace),
         lambda: machine.notebooks().create(id=IDENTITY),

@@ -79,6 +79,10 @@ pub(super) async fn append_next(
             Appended::Acknowledged => {
                 if let Some(target) = &mut target {
                     target.set_head(&bytes);
+                    if matches!(record.body, Body::Claim(_)) {
+                        // In one write with the end of the pending record: a crash in between would leave a claim that nobody knows.
+                        target.session.epoch = Some(record.epoch);
+                    }
                 }
                 note(access, &mut target, None);
                 return Ok(Done {

@@ -45,9 +45,9 @@ pub(super) async fn claim(
         own_writer: target.session.writer.to_hex(),
         options,
     };
-    let done = append_next(access, Some(&mut target), &claim).await?;
-    target.session.epoch = Some(done.record.epoch);
+    // Before the record is sent: whoever finishes a claim that a crash interrupted finds the directory.
     target.session.directory = hold.path().to_str().map(str::to_owned);
+    let done = append_next(access, Some(&mut target), &claim).await?;
     target.session.notes.clone_from(&claim.options.notes);
     target.store_session_or_go_on(&access.inner);
     if claim.options.resident {
