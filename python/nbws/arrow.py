@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 try:
     from arro3.core import Array, DataType, Field, Table, list_array
-except ImportError as error:
-    raise ImportError("exporting to Arrow needs arro3-core: pip install 'nbws[arrow]'") from error
+except ImportError as _missing:
+    raise ImportError("exporting to Arrow needs arro3-core: pip install 'nbws[arrow]'") from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

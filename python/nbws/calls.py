@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+from collections.abc import Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
@@ -12,7 +13,7 @@ from nbws.errors import InvalidInput
 from nbws.progress import sink_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine
 
     from nbws.progress import EngineSink, ProgressTarget
 
@@ -58,9 +59,8 @@ class Elsewhere:
         self.work = work
 
 
-if TYPE_CHECKING:
-    # What a verb does, one after the other: it yields what must end first, is sent its answer, and returns its own.
-    Steps: TypeAlias = Generator[Job | Elsewhere, Any, Result]
+# What a verb does, one after the other: it yields what must end first, is sent its answer, and returns its own.
+Steps: TypeAlias = Generator[Job | Elsewhere, Any, Result]
 
 
 class Call(Generic[Result]):

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import nbws
 import pytest
-from nbws import _nbws, entries, errors, reports, retention
+from nbws import _nbws, entries, errors, lifecycle, reports, retention
 from nbws.cli.main import EXIT_CODES
 from nbws.snapshot import Rescue, Snapshot
 
@@ -39,7 +39,10 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "WaitingMark": [retention.WaitingMark],
     "Retention": [retention.Retention],
     "PruneReport": [retention.PruneReport],
+    "LogEvent": [lifecycle.Event],
 }
+# Dicts that only this package reads.
+INTERNAL = {"Claimed", "Forked", "FoundSession", "TargetState"}
 # Engine fields that a class leaves out, and fields that it adds.
 LEFT_OUT: dict[type[reports.Report], set[str]] = {
     Snapshot: {"reason", "pinned_until_ms"},
@@ -70,7 +73,7 @@ def test_every_error_class_is_public() -> None:
 
 def test_report_fields() -> None:
     engine = dict(_nbws.report_fields())
-    assert set(engine) == set(CLASSES)
+    assert set(engine) == {*CLASSES, *INTERNAL}
     for name, classes in CLASSES.items():
         for cls in classes:
             mine = [field.name for field in dataclasses.fields(cls)]

@@ -20,6 +20,10 @@ MAY_IMPORT_ENGINE = {
     "nbws.store",
     "nbws.upkeep",
     "nbws.workspace",
+    "nbws.notebook",
+    "nbws.notebooks",
+    "nbws.session",
+    "nbws.starting",
 }
 PURE = {
     "nbws.entries",

@@ -15,6 +15,7 @@ mod local;
 mod log;
 mod notebook;
 pub mod options;
+mod place;
 mod preview;
 pub mod progress;
 mod prune;
@@ -40,7 +41,7 @@ pub use fork::Forked;
 pub use nbws_core::lifecycle::{Transition, transitions};
 pub use nbws_core::state::State;
 pub use nbws_core::{Error, ErrorKind, Result};
-pub use notebook::{ClaimOptions, Claimed, DEFAULT_TTL, Hold, LogEvent, SessionInfo, TargetInfo};
+pub use notebook::{ClaimOptions, Claimed, DEFAULT_TTL, FoundSession, Hold, LogEvent, TargetState};
 pub use prune::{ForgottenSnapshot, PinnedSnapshot, PruneReport, WaitingMark};
 pub use workspace::Workspace;
 

@@ -79,17 +79,15 @@ pub struct Label {
 }
 
 impl Label {
-    /// The label with what made the snapshot, if it does not say so itself.
-    pub(crate) fn with_origin(mut self, origin: &str) -> Self {
-        self.origin.get_or_insert_with(|| origin.to_owned());
-        self
-    }
-
-    /// The label of work that could not become the head.
-    pub(crate) fn of_rescue(self) -> Self {
+    /// The label of work that becomes the head, or of work that is kept beside it.
+    pub(crate) fn of(&self, is_head: bool) -> Self {
+        let origin = match is_head {
+            true => self.origin.clone().unwrap_or_else(|| "save".to_owned()),
+            false => "rescue".to_owned(),
+        };
         Label {
-            origin: Some("rescue".to_owned()),
-            ..self
+            origin: Some(origin),
+            ..self.clone()
         }
     }
 }

@@ -8,15 +8,15 @@ use crate::clock::Deadline;
 use crate::local::Root;
 use crate::local::cache::{KnownTree, Session, StateFolder, boot_id};
 use crate::local::lock::{DirectoryLock, lock_directory};
-use crate::local::state_place::{StatePlace, choose_state_place};
 use crate::log::{Appended, LogHead, append};
+use crate::place::{Place, place_of};
 use crate::workspace::{Access, Inner, Remembered};
 use bytes::Bytes;
 use nbws_core::id::{SnapshotId, WriterId};
 use nbws_core::record::{Body, Record};
 use nbws_core::state::State;
 use nbws_core::{Error, ErrorKind, Result, path};
-use std::os::unix::ffi::OsStrExt;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,30 +41,6 @@ fn may_delete(root: &Root) -> bool {
     root.open_file(path::RESTORING)
         .and_then(|marker| marker.read_at(0, &mut text))
         .is_ok_and(|read| text[..read].ends_with(MAY_DELETE.as_bytes()))
-}
-
-/// Where a target really lies, and where what is known of it is kept.
-pub(crate) struct Place {
-    pub(crate) path: PathBuf,
-    /// None: nothing can be kept.
-    pub(crate) folder: Option<StateFolder>,
-    /// A sentence for the report.
-    notice: Option<String>,
-}
-
-/// Resolves `directory`, which must exist.
-pub(crate) fn place_of(inner: &Inner, directory: &Path) -> Result<Place> {
-    let path = std::path::absolute(directory)
-        .map_err(|e| Error::local("open", directory.as_os_str().as_bytes(), e))?;
-    Root::open(&path)?;
-    let path = crate::local::real_path(&path)?;
-    let StatePlace { root, notice } = choose_state_place(inner.options.state_dir.as_deref(), &path);
-    let folder = root.map(|state| StateFolder::new(&state, inner.repository(), &path));
-    Ok(Place {
-        path,
-        folder,
-        notice,
-    })
 }
 
 /// A locked target directory and what is known of it.

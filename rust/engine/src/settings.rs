@@ -5,6 +5,7 @@ use crate::beside::{Beside, append_beside, append_first};
 use crate::directories::is_damage;
 use crate::doctor;
 use crate::local::cache::StateFolder;
+use crate::session::Target;
 use crate::workspace::Access;
 use nbws_core::frame::{FrameEncoder, FrameKind};
 use nbws_core::header::Header;
@@ -73,6 +74,21 @@ pub(crate) async fn check_writers(
     };
     let outcome = newest_outcome(access, &settings);
     doctor::check_writers(outcome.as_ref(), options, &access.inner.store.describe())
+}
+
+/// Before a record whose fate is open is sent again: whether the store may have this writer, by the newest record that is known
+/// here, or by the log if that one says no.
+pub(crate) async fn may_append(access: &Access, target: &Target) -> Result<()> {
+    let (folder, known) = (target.folder.as_ref(), target.known_head());
+    if target.session.pending.is_none() {
+        return Ok(());
+    }
+    match check_writers(access, folder, known.as_ref().map(|h| &h.record)).await {
+        Err(e) if e.kind() == ErrorKind::Unsupported => {}
+        checked => return checked,
+    }
+    let newest = base::newest(access, None).await?;
+    check_writers(access, folder, newest.as_ref().map(|h| &h.record)).await
 }
 
 fn unreadable(error: &Error) -> Error {

@@ -8,8 +8,8 @@ use nbws_engine::report::{
     PathUsage, Preview, Requests, RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
 use nbws_engine::{
-    Claimed, ForgottenSnapshot, Forked, LogEvent, PinnedSnapshot, PruneReport, SessionInfo,
-    TargetInfo, WaitingMark,
+    Claimed, ForgottenSnapshot, Forked, FoundSession, LogEvent, PinnedSnapshot, PruneReport,
+    TargetState, WaitingMark,
 };
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
@@ -50,7 +50,7 @@ impl Plain for Option<Vec<u8>> {
     }
 }
 
-impl Plain for Option<SessionInfo> {
+impl Plain for Option<FoundSession> {
     fn plain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Some(session) => session.plain(py),
@@ -183,10 +183,10 @@ reports! {
     }
     Forked { repository, snapshot, objects, bytes, requests, bytes_moved, duration_s }
     Claimed { seq, epoch, writer, previous, displaced, snapshot }
-    TargetInfo {
+    TargetState {
         is_empty, is_known, is_proven, is_half_restored, epoch, writer, owns_epoch, latch, has_state, state, snapshot, notices,
     }
-    SessionInfo { directory, epoch, writer, owns_epoch, notes }
+    FoundSession { directory, epoch, writer, owns_epoch, notes }
     LogEvent {
         seq, time_ms, kind, state, epoch, writer, snapshot, comment, info, partial, framework, python, resident, take_over, purge,
         bytes, files, objects, stored_bytes,

@@ -1,7 +1,8 @@
 //! A change of state, or a comment on the present one.
 
 use super::append::{Decide, Next, append_next};
-use crate::save::{lock, may_append};
+use crate::save::lock;
+use crate::settings::may_append;
 use crate::workspace::Access;
 use async_trait::async_trait;
 use nbws_core::limits::MAX_COMMENT_BYTES;

@@ -2,8 +2,8 @@
 
 use crate::local::Root;
 use crate::local::lock::FileLock;
+use crate::place::place_of;
 use crate::save::blocking;
-use crate::session::place_of;
 use crate::workspace::Access;
 use nbws_core::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,6 @@
 //! What is known of a directory, and the latch that keeps its saves from the head.
 
-use super::report::TargetInfo;
+use super::report::TargetState;
 use crate::base;
 use crate::local::Root;
 use crate::save::{blocking, lock};
@@ -10,9 +10,9 @@ use nbws_core::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) async fn look(access: &Arc<Access>, directory: &Path) -> Result<TargetInfo> {
+pub(super) async fn look(access: &Arc<Access>, directory: &Path) -> Result<TargetState> {
     let newest = base::newest(access, None).await?.map(|head| head.record);
-    let described = TargetInfo {
+    let described = TargetState {
         is_empty: true,
         state: newest
             .as_ref()
@@ -22,7 +22,7 @@ pub(super) async fn look(access: &Arc<Access>, directory: &Path) -> Result<Targe
             .as_ref()
             .and_then(|r| r.head)
             .map(|head| head.snapshot.to_hex()),
-        ..TargetInfo::default()
+        ..TargetState::default()
     };
     let path = directory.to_path_buf();
     let exists = blocking(move || match Root::open(&path) {
@@ -36,7 +36,7 @@ pub(super) async fn look(access: &Arc<Access>, directory: &Path) -> Result<Targe
     let target = lock(access, directory).await?;
     blocking(move || {
         let has_base = target.session.base.is_some() || target.session.proof.is_some();
-        Ok(TargetInfo {
+        Ok(TargetState {
             is_empty: target.root.is_empty()?,
             is_known: has_base,
             is_proven: newest.as_ref().and_then(|r| r.head).is_some()

@@ -15,7 +15,7 @@ mod tombstone;
 
 pub use claim::{ClaimOptions, DEFAULT_TTL};
 pub use hold::Hold;
-pub use report::{Claimed, LogEvent, SessionInfo, TargetInfo};
+pub use report::{Claimed, FoundSession, LogEvent, TargetState};
 
 use crate::Workspace;
 use crate::cancel::CancelToken;
@@ -35,7 +35,7 @@ impl Workspace {
     }
 
     /// What is known of a directory without reading its files; one or two requests. Changes nothing.
-    pub async fn look(&self, directory: &Path) -> Result<TargetInfo> {
+    pub async fn look(&self, directory: &Path) -> Result<TargetState> {
         look::look(&Arc::new(self.access(None, CancelToken::new())), directory).await
     }
 
@@ -49,7 +49,7 @@ impl Workspace {
     }
 
     /// The newest session of this notebook on this machine, also if another process claimed it; none without local state.
-    pub async fn session(&self) -> Result<Option<SessionInfo>> {
+    pub async fn session(&self) -> Result<Option<FoundSession>> {
         session::session(&Arc::new(self.access(None, CancelToken::new()))).await
     }
 

@@ -19,7 +19,7 @@ pub struct Claimed {
 
 /// What is known of a directory and how it stands to the repository.
 #[derive(Clone, Debug, Default)]
-pub struct TargetInfo {
+pub struct TargetState {
     /// Nothing lies in it, or it does not exist.
     pub is_empty: bool,
     /// Local state says what it held.
@@ -48,7 +48,7 @@ pub struct TargetInfo {
 
 /// The session of a notebook on this machine.
 #[derive(Clone, Debug, Default)]
-pub struct SessionInfo {
+pub struct FoundSession {
     /// The workspace.
     pub directory: String,
     /// Its epoch.

@@ -1,6 +1,6 @@
 //! Which directory of this machine a notebook runs in, for another process than the one that claimed it.
 
-use super::report::SessionInfo;
+use super::report::FoundSession;
 use crate::base;
 use crate::local::cache::{Session, StateFolder};
 use crate::local::state_place::state_places;
@@ -10,7 +10,7 @@ use nbws_core::Result;
 use std::sync::Arc;
 
 /// The session of this machine with the newest epoch, as far as local state is kept.
-pub(super) async fn session(access: &Arc<Access>) -> Result<Option<SessionInfo>> {
+pub(super) async fn session(access: &Arc<Access>) -> Result<Option<FoundSession>> {
     let inner = Arc::clone(&access.inner);
     let found = blocking(move || {
         let mut newest: Option<Session> = None;
@@ -32,7 +32,7 @@ pub(super) async fn session(access: &Arc<Access>) -> Result<Option<SessionInfo>>
         return Ok(None);
     };
     let newest = base::newest(access, None).await?.map(|head| head.record);
-    Ok(Some(SessionInfo {
+    Ok(Some(FoundSession {
         directory: session.directory.unwrap_or_default(),
         epoch: session.epoch.unwrap_or_default(),
         writer: session.writer.to_hex(),

@@ -29,7 +29,7 @@ use crate::log::LogHead;
 use crate::options::{Level, SaveOptions};
 use crate::report::SaveReport;
 use crate::session::Target;
-use crate::settings::check_writers;
+use crate::settings::{check_writers, may_append};
 use crate::stored_tree;
 use crate::workspace::Access;
 use commit::{Committed, commit};
@@ -180,21 +180,6 @@ pub(crate) async fn run(
         "save",
         "prune kept moving the packs that this save relies on; try again",
     ))
-}
-
-/// Before a record whose fate is open is sent again: whether the store may have this writer, by the newest record that is known
-/// here, or by the log if that one says no.
-pub(crate) async fn may_append(access: &Access, target: &Target) -> Result<()> {
-    let (folder, known) = (target.folder.as_ref(), target.known_head());
-    if target.session.pending.is_none() {
-        return Ok(());
-    }
-    match check_writers(access, folder, known.as_ref().map(|h| &h.record)).await {
-        Err(e) if e.kind() == ErrorKind::Unsupported => {}
-        checked => return checked,
-    }
-    let newest = base::newest(access, None).await?;
-    check_writers(access, folder, newest.as_ref().map(|h| &h.record)).await
 }
 
 /// What was asked for, and what can be had.

@@ -139,10 +139,7 @@ fn fill(
     let description = Description {
         base: base.or(record.and_then(|r| r.head).map(|h| h.snapshot)),
         comment: stage.options.comment.clone(),
-        label: match is_head {
-            true => stage.options.label.clone().with_origin("save"),
-            false => stage.options.label.clone().of_rescue(),
-        },
+        label: stage.options.label.of(is_head),
         root_mode: target.root.stat_root()?.mode,
         epoch: record.map_or(1, |r| r.epoch + u64::from(!target.owns(r))),
         pin_base: is_head && warn_if_shrunk(record, &tree, &mut report),
