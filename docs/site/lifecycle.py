@@ -123,9 +123,9 @@ def page(table: list[Row]) -> str:
 
 
 INTRODUCTION = """
-A notebook is in one of nine states. Each record of its log names the state after it, so the newest record alone says how the notebook is, and nobody has
-to be asked. What may follow what is a table in the core (`rust/core/src/lifecycle.rs`); whatever is not in it is refused with `InvalidState`, `Fenced` or
-`Conflict` before anything is sent. This page is written from that table.
+A notebook is in one of nine states. Each record of its log names the state after it, so the newest record alone says how the
+notebook is, and nobody has to be asked. What may follow what is a table in the core (`rust/core/src/lifecycle.rs`); whatever is
+not in it is refused with `InvalidState`, `Fenced` or `Conflict` before anything is sent. This page is written from that table.
 
 Program state (variables, kernels, open connections) is never saved, in no state: files are.
 """
@@ -137,25 +137,29 @@ A row is the state before, a column the state after; the letters say by which ki
 FAILURES = """
 ## What leads to FAILED, ERROR and SYNC_FAILED
 
-- **FAILED**: this run failed, and another one may well succeed. A start failed because of the disk, the network, the credentials or a missing template; or the
-  program ended with a code other than 0, after its work was saved.
-- **ERROR**: what is stored, or the service around the notebook, is at fault: the log or the files are damaged or were rolled back, the format is of a later
-  version, files could not be restored, or the marker is missing under `strict_marker`. Everything that is whole can still be read with `ls`, `cat`, `export`
-  and `restore`. Ways out: `start` once more after the cause is gone; `start(continue_unrestored=True)`, which runs with what could be restored and keeps its
-  saves as rescues until `clear_latch` says that they may become the head; `start` without `strict_marker`, which makes the marker anew.
-- **SYNC_FAILED**: the final save failed, or its deadline left work out. The status says why, beginning with `transient`, `forbidden`, `credentials`,
-  `not found` or `unknown` for a request, or with the files that were late. `save` on the same machine resumes with what is missing and ends in STOPPED.
-  Files that could not be read, kept changing or were left out by a quota are warnings: they end in STOPPED.
+- **FAILED**: this run failed, and another one may well succeed. A start failed because of the disk, the network, the credentials
+  or a missing template; or the program ended with a code other than 0, after its work was saved.
+- **ERROR**: what is stored, or the service around the notebook, is at fault: the log or the files are damaged or were rolled
+  back, the format is of a later version, files could not be restored, or the marker is missing under `strict_marker`. Everything
+  that is whole can still be read with `ls`, `cat`, `export` and `restore`. Ways out: `start` once more after the cause is gone;
+  `start(continue_unrestored=True)`, which runs with what could be restored and keeps its saves as rescues until `clear_latch`
+  says that they may become the head; `start` without `strict_marker`, which makes the marker anew.
+- **SYNC_FAILED**: the final save failed, or its deadline left work out. The status says why, beginning with `transient`,
+  `forbidden`, `credentials`, `not found` or `unknown` for a request, or with the files that were late. `save` on the same machine
+  resumes with what is missing and ends in STOPPED. Files that could not be read, kept changing or were left out by a quota are
+  warnings: they end in STOPPED.
 """
 
 CLAIMS = """
 ## Starting what somebody else seems to run
 
-`start` refuses (`Conflict`, with the writer and how long it has been silent) while the notebook is STARTING, RUNNING, STOPPING or RESTARTING, but for these cases:
+`start` refuses (`Conflict`, with the writer and how long it has been silent) while the notebook is STARTING, RUNNING, STOPPING or
+RESTARTING, but for these cases:
 
 - the run was in this directory of this machine and its process is gone, which the lock of the run tells at once;
 - its process had promised a sign of life each minute and has been silent for three, by the store's clock;
-- the caller says `take_over`. A run that was started without a process that stays (`nbws notebook start`) never counts as dead, so elsewhere this is the way.
+- the caller says `take_over`. A run that was started without a process that stays (`nbws notebook start`) never counts as dead,
+  so elsewhere this is the way.
 
 The older writer is fenced, alive or not: its next save raises `Fenced` and keeps its work as a rescue.
 """
@@ -163,17 +167,19 @@ The older writer is fenced, alive or not: its next save raises `Fenced` and keep
 DELETED = """
 ## Where a deleted notebook ends
 
-In DELETING, for good. `delete` keeps the data, and the notebook is listed by `orphans` with its bytes and age; snapshots can be read and restored. A run that was
-deleted by force is fenced: its next save becomes a rescue. `purge` writes a tombstone, then removes packs, index and rescues; it can be repeated after a crash and
-can't be undone. The log and the `format` object stay after it: the id is never used again, and the bill is complete.
+In DELETING, for good. `delete` keeps the data, and the notebook is listed by `orphans` with its bytes and age; snapshots can be
+read and restored. A run that was deleted by force is fenced: its next save becomes a rescue. `purge` writes a tombstone, then
+removes packs, index and rescues; it can be repeated after a crash and can't be undone. The log and the `format` object stay after
+it: the id is never used again, and the bill is complete.
 """
 
 EXIT_CODE = """
 ## What a non-zero exit of the program means
 
-`nbws run` saves in any case. A program that ended by itself with a code other than 0, or by a signal, leaves the notebook FAILED with the code in its status; one
-that ended because the platform said SIGTERM leaves it STOPPED. `nbws run` exits with the program's code, 128 + the signal's number, 9 if the final save left work
-out, 75 if the workspace could not be restored (the program was not started), or 4 if somebody else runs the notebook.
+`nbws run` saves in any case. A program that ended by itself with a code other than 0, or by a signal, leaves the notebook FAILED
+with the code in its status; one that ended because the platform said SIGTERM leaves it STOPPED. `nbws run` exits with the
+program's code, 128 + the signal's number, 9 if the final save left work out, 75 if the workspace could not be restored (the
+program was not started), or 4 if somebody else runs the notebook.
 """
 
 

@@ -112,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
         if span is None:
             self._answer(200, stored.body, dated)
             return
-        first, _, last = span.removeprefix("bytes=").partition("-")
+        first, _dash, last = span.removeprefix("bytes=").partition("-")
         size = len(stored.body)
         start, end = (size - int(last), size) if not first else (int(first), min(int(last or size) + 1, size))
         whole = {**dated, "Content-Range": f"bytes {start}-{end - 1}/{size}"}

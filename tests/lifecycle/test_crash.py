@@ -43,7 +43,7 @@ EDITED = {"saved.txt": "saved, then edited", "late.txt": "not saved"}
 
 def killed(machine: Machine, *, resident: bool = False) -> None:
     """Runs the notebook in a process that SIGKILL ends after edits that nobody saved."""
-    command = [sys.executable, "-c", RUN, machine.url, machine.root / "state", machine.workspace]
+    command = [sys.executable, "-c", RUN, machine.url, str(machine.root / "state"), str(machine.workspace)]
     with subprocess.Popen([*command, "resident" if resident else "plain"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"

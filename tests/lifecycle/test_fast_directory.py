@@ -239,14 +239,14 @@ def test_mounts_are_not_entered(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("precious")
-    command = [sys.executable, "-c", MOUNTED, tmp_path / "data", precious]
+    command = [sys.executable, "-c", MOUNTED, str(tmp_path / "data"), str(precious)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode == 77:
         pytest.skip("the right to mount is missing")
     assert run.returncode == 0, run.stderr
-    expected = [3, [MARKER, "deep"], ["mounted", "m\u00fcnted", "with space"], ["file"]]
     left, top, deep, shown = json.loads(run.stdout)
-    assert [left, top, sorted(deep), shown] == [expected[0], expected[1], sorted(expected[2]), expected[3]]
+    assert (left, top, shown) == (3, [MARKER, "deep"], ["file"])
+    assert set(deep) == {"mounted", "m\u00fcnted", "with space"}
     assert (precious / "file").read_text() == "precious"
 
 

@@ -172,7 +172,11 @@ BY_PLATFORM: dict[Row, Drive] = {
     **{("state", state, "ERROR"): (platform_says("error"),) for state in ("RUNNING", "RESTARTING", "STOPPING")},
 }
 # These make a notebook of their own, of this id.
-WHOLE = {create: "created", fail_to_start: "templated", start_without_marker: IDENTITY}
+WHOLE: dict[Callable[[Machine, World], None], str] = {
+    create: "created",
+    fail_to_start: "templated",
+    start_without_marker: IDENTITY,
+}
 # Room that the format leaves: a snapshot whose own record carries the state that it leads to. This version writes two records, and
 # reads both forms; `tests/format` and the core's own tests cover the reading.
 NOT_WRITTEN: set[Row] = {
