@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from nbws.exclusive import EpochSource as EpochSource
     from nbws.exclusive import LockFile as LockFile
     from nbws.files import AsyncFile as AsyncFile
+    from nbws.lifecycle import Status as Status
     from nbws.listing import Listing as Listing
+    from nbws.notebook import Notebook as Notebook
+    from nbws.notebooks import Notebooks as Notebooks
     from nbws.progress import Progress as Progress
     from nbws.reports import CheckReport as CheckReport
     from nbws.reports import DoctorReport as DoctorReport
@@ -53,6 +56,8 @@ __all__ = [
     "Listing",
     "LockFile",
     "NbwsError",
+    "Notebook",
+    "Notebooks",
     "Preview",
     "Progress",
     "PruneReport",
@@ -61,6 +66,7 @@ __all__ = [
     "Retention",
     "SaveReport",
     "Snapshot",
+    "Status",
     "Usage",
     "Workspace",
     "__version__",
@@ -79,6 +85,9 @@ _HOME = {
     "Entry": "nbws.entries",
     "ExportReport": "nbws.entries",
     "NbwsError": "nbws.errors",
+    "Notebook": "nbws.notebook",
+    "Notebooks": "nbws.notebooks",
+    "Status": "nbws.lifecycle",
     "Preview": "nbws.reports",
     "Progress": "nbws.progress",
     "PruneReport": "nbws.retention",

@@ -165,7 +165,8 @@ class _Run:
             return self._not_restored(error)
         for warning in report.warnings:
             self._say(warning)
-        self._say(f"restored {report.files_written:,} files in {report.duration_s:.1f} s; the notebook is RUNNING")
+        count = f"{report.files_written:,} {'file' if report.files_written == 1 else 'files'}"
+        self._say(f"restored {count} in {report.duration_s:.2f} s; the notebook is RUNNING")
         if self._watch.budget.is_running:
             saved = self._finish()
             return saved or 128 + self._watch.budget.told_by

@@ -90,7 +90,14 @@ class Start:
                 return (yield from self._go_on(claimed, error))
             yield from self._give_up(error)
             raise
-        yield self._run.engine.change_state(place, "running")
+        try:
+            yield self._run.engine.change_state(place, "running")
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # Also if the record has landed: nobody will attend this run.
+            yield from self._give_up(error)
+            raise
         missing = () if is_here else _missing(claimed["previous"].upper(), last_run, newest)
         warnings = (*kept, *missing, *report.warnings, *left)
         return dataclasses.replace(report, rescue=report.rescue or rescue, warnings=warnings)

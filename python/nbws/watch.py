@@ -101,10 +101,10 @@ class Watch:
         while left := self._program.left_behind():
             is_late = time.monotonic() >= until
             if is_late and time.monotonic() >= until + _KILL_PATIENCE_S:
-                self._say(f"{len(left)} processes that the program left behind can't be ended")
+                self._say(f"{_counted(left)} that the program left behind can't be ended")
                 return
             if not asked:
-                self._say(f"the program left {len(left)} processes behind; they are ended")
+                self._say(f"the program left {_counted(left)} behind, to be ended now")
             for pid in left:
                 if is_late or pid not in asked:
                     asked.add(pid)
@@ -124,6 +124,10 @@ class Watch:
     def _give_up(self) -> None:
         self._program.forward(signal.SIGKILL)
         os._exit(SAVE_FAILED)
+
+
+def _counted(pids: list[int]) -> str:
+    return f"{len(pids)} {'process' if len(pids) == 1 else 'processes'}"
 
 
 def _send(pid: int, number: int) -> None:

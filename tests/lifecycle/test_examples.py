@@ -114,7 +114,7 @@ class Lab:
 def test_jupyterlab_moves_to_another_machine(here: Machine, there: Machine, jupyter: Path) -> None:
     template = EXAMPLES / "jupyterlab" / "template"
     here.notebooks().create(id="lab", template=template)
-    cell = {
+    cell: dict[str, Any] = {
         "cell_type": "code",
         "id": "first",
         "metadata": {},

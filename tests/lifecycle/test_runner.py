@@ -374,7 +374,7 @@ while True:
     assert states[-1] == "1"
     assert "Z" not in states
     assert (here.workspace / "told").read_text() == "x"
-    assert "1 processes behind" in run.said() or "1 process" in run.said()
+    assert "1 process behind" in run.said()
     assert here.notebook().status().state == "STOPPED"
 
 

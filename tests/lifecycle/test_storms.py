@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -148,7 +149,9 @@ def storm(directory: Path, rounds: int, *, kill: bool) -> None:
     def one(number: int) -> Round:
         place = directory / str(number)
         place.mkdir()
-        return run_once(place, number, kill)
+        done = run_once(place, number, kill)
+        shutil.rmtree(place)
+        return done
 
     with ThreadPoolExecutor(WORKERS) as pool:
         done = list(pool.map(one, range(rounds)))
