@@ -50,18 +50,11 @@ class Start:
         """Claims, brings the workspace here and says that the notebook runs; ``newest`` is the newest snapshot."""
         place, data, options = self._place, self._data, self._options
         found = Target(**(yield self._run.engine.look(place)))
-        if found.state == "deleting":
-            raise InvalidState("the notebook was deleted: what it held can be read, but not run", operation="start")
+        self._check_startable(found)
         last_run = yield from self._run.events(since_claim=True)
         is_foreign = yield Elsewhere(lambda: self._is_foreign(found))
         if data is not None:
             yield Elsewhere(lambda: check_ephemeral(data, self._run.id))
-        if not self._hold.is_kept and not options["resident"]:
-            raise Unsupported(
-                "no local state can be kept, so another process could not go on with the run; set NBWS_STATE to a directory that "
-                "can be written, or use nbws run",
-                operation="start",
-            )
         notes = json.dumps(
             {
                 "data": None if data is None else str(data),
@@ -101,6 +94,16 @@ class Start:
         missing = () if is_here else _missing(claimed["previous"].upper(), last_run, newest)
         warnings = (*kept, *missing, *report.warnings, *left)
         return dataclasses.replace(report, rescue=report.rescue or rescue, warnings=warnings)
+
+    def _check_startable(self, found: Target) -> None:
+        if found.state == "deleting":
+            raise InvalidState("the notebook was deleted: what it held can be read, but not run", operation="start")
+        if not self._hold.is_kept and not self._options["resident"]:
+            raise Unsupported(
+                "no local state can be kept, so another process could not go on with the run; set NBWS_STATE to a directory that "
+                "can be written, or use nbws run",
+                operation="start",
+            )
 
     def _go_on(self, claimed: dict[str, Any], error: NbwsError) -> Steps[RestoreReport]:
         """Runs with what there is; nothing of it may become the head until a person has looked."""
