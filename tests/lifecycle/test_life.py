@@ -271,9 +271,11 @@ def test_the_run_has_a_clock(world: World) -> None:
 def test_a_clock_that_jumps_a_day_decides_nothing(jump: timedelta, resident: bool, world: World) -> None:
     machine, other = world.machine(), world.machine("two")
     REACH["STOPPED"](machine)
-    notebook = machine.notebook()
+    offset = [timedelta(0)]
+    jumped: dict[str, Any] = {"clock": lambda: datetime.now(UTC) + offset[0]}
+    notebook = machine.notebooks(**jumped).get(IDENTITY)
     notebook.start(machine.workspace, resident=resident)
-    jumped: dict[str, Any] = {"clock": lambda: datetime.now(UTC) + jump}
+    offset[0] = jump
     there = other.notebooks(**jumped).get(IDENTITY)
     # What is shown may be off; who may write is not.
     assert there.status().state == "RUNNING"
@@ -281,10 +283,9 @@ def test_a_clock_that_jumps_a_day_decides_nothing(jump: timedelta, resident: boo
     with pytest.raises(Conflict):
         there.start(other.workspace)
     machine.write("a.txt", "a")
-    jumping = machine.notebooks(**jumped).get(IDENTITY)
-    jumping.save()
-    jumping.restart()
-    jumping.stop()
+    notebook.save()
+    notebook.restart()
+    notebook.stop()
     there.start(other.workspace)
     assert other.files() == {"a.txt": "a"}
     with pytest.raises(InvalidState):
