@@ -112,7 +112,7 @@ class Notebook:
             except BaseException:
                 hold.release()
                 raise
-            self._run.hold = hold
+            self._run.keep(hold)
             return dataclasses.replace(report, warnings=(*warnings, *report.warnings))
 
         return Call(steps, progress=progress, label="start", hold=self._exclusive)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Session", "Sessions", "Target", "cause_of", "check_session", "left_out", "report_of_no_restore", "short"]
 
 _MAX_INFO = 1000
+# Workspaces that notebooks of this very process are held in.
+_HELD: set[str] = set()
 # What services call credentials that they do not know or that are over.
 _CREDENTIAL_SIGNS = (
     "no usable credentials",
@@ -157,9 +159,15 @@ class Sessions:
         held = (f"{data} held {format_size(used)}; it is not saved, and was emptied",) if used and not left else ()
         return (*held, *left)
 
+    def keep(self, hold: _nbws.Hold) -> None:
+        """Keeps other processes of this machine from running the notebook, until `let_go`."""
+        self.hold = hold
+        _HELD.add(hold.path)
+
     def let_go(self) -> None:
         """Lets other processes of this machine run the notebook."""
         if self.hold is not None:
+            _HELD.discard(self.hold.path)
             self.hold.release()
             self.hold = None
 
@@ -251,7 +259,7 @@ class Sessions:
 
     def check_nobody_attends(self, session: Session) -> Steps[None]:
         """Refuses what is for the process that attends the run, if there is one and it is not this one."""
-        if self.hold is not None or session.displaced:
+        if self.hold is not None or session.displaced or str(session.place) in _HELD:
             return
         events = yield from self.events(since_claim=True)
         if not events or not events[0].resident:
