@@ -13,19 +13,16 @@ use std::sync::Arc;
 pub(super) async fn session(access: &Arc<Access>) -> Result<Option<FoundSession>> {
     let inner = Arc::clone(&access.inner);
     let found = blocking(move || {
-        let mut newest: Option<Session> = None;
+        // Where nothing can be kept on disk, this process remembers what it did.
+        let targets = inner.memory().targets.clone();
+        let mut sessions: Vec<Session> = targets.into_values().map(|r| r.session).collect();
         for place in state_places(inner.options.state_dir.as_deref()) {
             for folder in StateFolder::all(&place, inner.repository())? {
-                let Some(session) = folder.load_session()? else {
-                    continue;
-                };
-                let is_newer = newest.as_ref().is_none_or(|n| n.epoch < session.epoch);
-                if session.epoch.is_some() && session.directory.is_some() && is_newer {
-                    newest = Some(session);
-                }
+                sessions.extend(folder.load_session()?);
             }
         }
-        Ok(newest)
+        sessions.retain(|session| session.epoch.is_some() && session.directory.is_some());
+        Ok(sessions.into_iter().max_by_key(|session| session.epoch))
     })
     .await?;
     let Some(session) = found else {
