@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nbws.progress import EngineSink, ProgressTarget
 
-__all__ = ["Call", "Elsewhere", "Hold", "Job", "Steps", "twin", "verb"]
+__all__ = ["Call", "Elsewhere", "Hold", "Job", "Steps", "started", "twin", "verb"]
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -216,6 +216,12 @@ def verb(start: Callable[Arguments, Call[Result]]) -> Callable[Arguments, Result
 
     _answers(run, start)
     return run
+
+
+def started(run: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs) -> Call[Result]:
+    """Returns the call behind a bound verb, for a verb that does the same."""
+    start: Callable[..., Call[Result]] = run.__func__.__wrapped__  # type: ignore[attr-defined]
+    return start(run.__self__, *arguments, **options)  # type: ignore[attr-defined]
 
 
 def twin(run: Callable[Arguments, Result]) -> Callable[Arguments, Coroutine[Any, Any, Result]]:

@@ -1,39 +1,35 @@
-"""One notebook: start, save, restart, stop, status, history, delete. Verbs of its workspace and records of its log, composed."""
+"""One notebook: start, save, restart, stop, status, history, delete. Verbs of its workspace and records of its log, composed.
+
+Its backups are in `nbws.backups`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from nbws.backups import Backups
 from nbws.calls import Call, twin, verb
 from nbws.errors import Conflict, Fenced, InvalidState, NbwsError
-from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status, utc_now
-from nbws.session import Sessions, cause_of, check_session, left_out, not_the_head, short
+from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status
+from nbws.session import cause_of, check_session, left_out, not_the_head, short
 from nbws.starting import Start, check_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
     from nbws import _nbws
     from nbws.calls import Steps
-    from nbws.exclusive import EpochSource
     from nbws.listing import Listing
     from nbws.progress import ProgressTarget
     from nbws.reports import RestoreReport, SaveReport
-    from nbws.snapshot import Rescue, Snapshot
-    from nbws.workspace import Workspace
 
 __all__ = ["Notebook"]
 
 Path_: TypeAlias = str | os.PathLike[str]
 
 
-class Notebook:
+class Notebook(Backups):
     """One notebook of a container; `Notebooks.create` and `Notebooks.get` make these.
 
     Every verb has a twin for event loops with the suffix ``_async``: the same arguments and answer, awaited.
@@ -42,16 +38,6 @@ class Notebook:
     work as a rescue. What belongs to the run on this machine is kept in local state, so that `start`, `save` and `stop` may be
     calls of different processes.
     """
-
-    def __init__(self, identity: str, workspace: Workspace, clock: Callable[[], datetime] = utc_now) -> None:
-        self.id = identity
-        self.workspace = workspace
-        self._engine: _nbws.Workspace = workspace._engine  # noqa: SLF001  # its lifecycle half
-        self._exclusive: EpochSource | None = workspace._exclusive  # noqa: SLF001
-        self._run = Sessions(identity, self._engine, clock)
-
-    def __repr__(self) -> str:
-        return f"Notebook({self.id!r}, {self.workspace.url!r})"
 
     @verb
     def start(
@@ -299,47 +285,6 @@ class Notebook:
         return Call(self._run.events)
 
     history_async = twin(history)
-
-    @verb
-    def backups(self) -> Call[Listing[Snapshot]]:
-        """Lists the snapshots that are kept, oldest first; `Snapshot.eviction_date` says until when for sure."""
-        return Call.one(self._engine.snapshots, self.workspace._snapshots)  # noqa: SLF001
-
-    backups_async = twin(backups)
-
-    @verb
-    def fork(self, backup: str | datetime | Snapshot | Rescue, name: str | None = None) -> Call[Notebook]:
-        """Makes an independent notebook that begins with a backup. The store copies the data itself.
-
-        The backup is pinned until the copy is verified and committed. The new notebook has an id of its own, the settings of
-        this one, and no history.
-
-        Args:
-            backup: a `Snapshot`, a `Rescue`, or what names one: id, unique prefix, ``"latest~2"``, a time.
-            name: of the new notebook; this one's if None.
-
-        Raises:
-            NotFound: there is no such backup.
-            Unsupported: the store can't copy objects.
-        """
-        identity = secrets.token_hex(8)
-        url = f"{self.workspace.url.rstrip('/').rpartition('/')[0]}/{identity}"
-
-        def steps() -> Steps[Notebook]:
-            settings = yield from self._run.settings()
-            wanted = yield from self.workspace.named(backup)
-            yield self._engine.fork(wanted, url)
-            options: Any = self.workspace._reopen[1]  # noqa: SLF001  # opened like this one
-            workspace = yield from type(self.workspace)._open(url, options).steps()  # noqa: SLF001
-            fork = Notebook(identity, workspace, self._run.clock)
-            new = dataclasses.replace(settings, name=name or settings.name, created=self._run.clock())
-            yield fork._engine.set_setting("notebook", json.dumps(new.to_setting()))
-            yield fork._engine.change_state(None, "stopped", None, f"forked from {self.id}")
-            return fork
-
-        return Call(steps, hold=self._exclusive)
-
-    fork_async = twin(fork)
 
     @verb
     def comment(self, text: str) -> Call[None]:

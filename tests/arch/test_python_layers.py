@@ -20,6 +20,7 @@ MAY_IMPORT_ENGINE = {
     "nbws.store",
     "nbws.upkeep",
     "nbws.workspace",
+    "nbws.backups",
     "nbws.notebook",
     "nbws.notebooks",
     "nbws.session",

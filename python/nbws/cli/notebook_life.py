@@ -163,6 +163,51 @@ def restart(identity: str, store: str | None, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("identity", metavar="ID")
+@click.argument("backup", metavar="BACKUP", default="latest")
+@click.option("--name", metavar="TEXT", help="A name for people; that of the other one if it is not given.")
+@store_option
+@json_option
+def fork(identity: str, backup: str, store: str | None, *, name: str | None, as_json: bool) -> None:
+    """Make a new notebook that begins with a backup of another one. The store copies the data itself."""
+    new = open_notebook(store, identity).fork(backup, name=name)
+    if as_json:
+        print_json({"id": new.id, "url": new.workspace.url, "name": new.settings().name})
+        return
+    click.echo(f"{heading('Forked')} {printable(identity)} into notebook {new.id}")
+    click.echo(f"start it: nbws notebook start {new.id}")
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@click.argument("backup", metavar="BACKUP", default="latest")
+@click.option("--comment", metavar="TEXT", help="A note.")
+@store_option
+@json_option
+def pin(identity: str, backup: str, store: str | None, *, comment: str | None, as_json: bool) -> None:
+    """Keep a backup whatever the rules say, until it is unpinned."""
+    pinned = open_notebook(store, identity).pin(backup, comment=comment)
+    if as_json:
+        print_json({"snapshot": pinned})
+    else:
+        click.echo(f"{heading('Pinned')} {pinned}")
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@click.argument("backup", metavar="BACKUP")
+@store_option
+@json_option
+def unpin(identity: str, backup: str, store: str | None, *, as_json: bool) -> None:
+    """Leave a pinned backup, named by its id, to the rules again."""
+    open_notebook(store, identity).unpin(backup)
+    if as_json:
+        print_json({"unpinned": backup})
+    else:
+        click.echo(f"{heading('Unpinned')} {printable(backup)}")
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
 @click.option("--force", is_flag=True, help="Also while it runs: the run is fenced.")
 @store_option
 @json_option

@@ -63,9 +63,10 @@ impl Objects {
     /// Where the store at `source` has the object `key`, if it is another prefix of this client.
     fn elsewhere(&self, source: &str, key: &str) -> Option<Path> {
         let (own, prefix) = (self.url.trim_end_matches('/'), self.prefix.as_ref());
-        let base = own.strip_suffix(prefix)?;
+        let base = own.strip_suffix(prefix)?.trim_end_matches('/');
         let other = source.trim_end_matches('/').strip_prefix(base)?;
-        let prefix = Path::from_url_path(other).ok()?;
+        let is_whole = other.is_empty() || other.starts_with('/');
+        let prefix = Path::from_url_path(other).ok().filter(|_| is_whole)?;
         Some(key.split('/').fold(prefix, |path, name| path.join(name)))
     }
 
