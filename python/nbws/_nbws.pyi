@@ -11,11 +11,13 @@ from typing import Any, final
 
 __all__ = [
     "FileReader",
+    "Hold",
     "Job",
     "SnapshotReader",
     "TarReader",
     "Workspace",
     "__version__",
+    "children",
     "doctor",
     "error_kinds",
     "report_fields",
