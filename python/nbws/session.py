@@ -53,6 +53,7 @@ class Session:
         writer: who it writes as.
         data: the fast directory, or None.
         strict_marker: a lost marker is not put back.
+        target: what the engine knows of the workspace.
         owns_epoch: nobody has claimed the notebook since.
         displaced: it was ended by somebody else, before it had ended itself: what it did not save becomes a rescue.
     """
@@ -61,6 +62,7 @@ class Session:
     writer: str
     data: Path | None
     strict_marker: bool
+    target: Target
     owns_epoch: bool
     displaced: bool
 
@@ -95,7 +97,7 @@ class Sessions:
     def save(self, session: Session, options: dict[str, Any]) -> Steps[SaveReport]:
         """Saves the workspace, whose marker is put back first if it is proven to be what was restored."""
         settings = yield from self.settings()
-        found = Target(**(yield self.engine.look(session.place)))
+        found = session.target
         notes: tuple[str, ...] = ()
         # A tree that is not proven becomes a rescue as it is; a marker would only hide what happened to it.
         if found.is_proven or found.snapshot is None:
@@ -237,7 +239,8 @@ class Sessions:
         if found is None:
             return (yield from self.state()), None
         place = Path(found["directory"])
-        state = Target(**(yield self.engine.look(place))).state.upper()
+        target = Target(**(yield self.engine.look(place)))
+        state = target.state.upper()
         notes = json.loads(found["notes"] or "{}")
         data = notes.get("data")
         owns_epoch = bool(found["owns_epoch"]) and state != "DELETING"
@@ -247,6 +250,7 @@ class Sessions:
             writer=found["writer"],
             data=None if data is None else Path(data),
             strict_marker=bool(notes.get("strict_marker")),
+            target=target,
             owns_epoch=owns_epoch,
             displaced=displaced,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbws
-from nbws import _nbws
+from nbws import _nbws, lifecycle
 from nbws.errors import InvalidState
 from nbws.marker import NAME as MARKER
 from nbws.notebooks import Notebooks
@@ -28,18 +28,7 @@ Row = tuple[str, str, str]
 ROWS: dict[Row, str] = {
     (step, before.upper(), after.upper()): cause for step, before, after, cause in _nbws.transitions()
 }
-STATES = [
-    "NONE",
-    "STARTING",
-    "RUNNING",
-    "STOPPING",
-    "STOPPED",
-    "FAILED",
-    "ERROR",
-    "SYNC_FAILED",
-    "RESTARTING",
-    "DELETING",
-]
+STATES = ["NONE", *lifecycle.STATES]
 
 
 @dataclass(frozen=True)

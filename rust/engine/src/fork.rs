@@ -4,21 +4,21 @@
 //! Order: pin the snapshot, make `format`, copy, verify, append the record. Before the record the new repository is empty.
 
 use crate::base;
+use crate::beside::{Beside, append_once, following};
 use crate::cancel::CancelToken;
-use crate::clock::{Deadline, Stopwatch, now_ms};
-use crate::log::{Appended, append};
+use crate::clock::{Stopwatch, now_ms};
 use crate::report::Requests;
 use crate::resolve::resolve;
-use crate::session::COMMIT_PATIENCE;
+use crate::settings::{Edit, change_settings, read_settings};
 use crate::store::{Created, Exclusive, ObjectInfo, Store};
 use crate::whole_log::whole_log;
 use crate::workspace::{Access, Workspace};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::format::Format;
-use nbws_core::id::{CommitId, RepositoryId, SnapshotId, WriterId};
-use nbws_core::record::{Body, Head, Record, SnapshotBody, Usage};
-use nbws_core::state::State;
+use nbws_core::frame::FrameKind;
+use nbws_core::id::{RepositoryId, SnapshotId, WriterId};
+use nbws_core::record::{Body, Head, Place, Record, SnapshotBody, Usage};
 use nbws_core::{Error, ErrorKind, Result, key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,10 +58,15 @@ impl Workspace {
         let source = self.access(None, CancelToken::new());
         let (body, index) = described(&source, snapshot).await?;
         let id = body.snapshot.to_hex();
-        let is_pinned = self.pins().await?.iter().any(|pin| pin.snapshot == id);
+        let pins = read_settings(&source).await?.pins()?;
+        let is_pinned = pins.iter().any(|pin| pin.snapshot == body.snapshot);
         if !is_pinned {
-            let why = Some("is being forked".to_owned());
-            self.pin(&id, Some(now_ms() + PIN_MS), why).await?;
+            let pin = Edit::Pin {
+                name: id.clone(),
+                until_ms: Some(now_ms() + PIN_MS),
+                comment: Some("is being forked".to_owned()),
+            };
+            change_settings(&source, pin).await?;
         }
         let target = self.make_fork(url).await?;
         let access = target.access(None, CancelToken::new());
@@ -73,16 +78,10 @@ impl Workspace {
             stored_bytes: bytes,
         };
         // What the record is about to name can be read there.
-        base::frame(
-            &access,
-            None,
-            &body.root,
-            nbws_core::frame::FrameKind::Chunks,
-        )
-        .await?;
+        base::frame(&access, None, &body.root, FrameKind::Chunks).await?;
         append_first(&access, body, index, usage).await?;
         if !is_pinned {
-            self.unpin(&id).await?;
+            change_settings(&source, Edit::Unpin(id.clone())).await?;
         }
         let moved = |access: &Access| access.totals().bytes_up + access.totals().bytes_down;
         Ok(Forked {
@@ -133,10 +132,7 @@ impl Workspace {
 }
 
 /// The snapshot or rescue that is named, as the record of a snapshot, and the index root that names its chunks.
-async fn described(
-    access: &Access,
-    snapshot: &str,
-) -> Result<(SnapshotBody, Option<nbws_core::record::Place>)> {
+async fn described(access: &Access, snapshot: &str) -> Result<(SnapshotBody, Option<Place>)> {
     let newest = base::newest(access, None).await?;
     let found = resolve(access, newest.as_ref(), snapshot)
         .await?
@@ -226,34 +222,23 @@ async fn copy_all(source: &Access, target: &Access) -> Result<(u64, u64)> {
 async fn append_first(
     access: &Access,
     body: SnapshotBody,
-    index: Option<nbws_core::record::Place>,
+    index: Option<Place>,
     usage: Usage,
 ) -> Result<()> {
-    let head = Head {
+    let head = Some(Head {
         root: body.root,
         snapshot: body.snapshot,
-    };
+    });
+    let writer = WriterId(crate::random::bytes()?);
     let record = Record {
-        body: Body::Snapshot(body),
-        commit: CommitId(crate::random::bytes()?),
-        epoch: 1,
-        head: Some(head),
+        head,
         index,
-        parent: None,
-        repository: access.inner.repository(),
-        seq: 1,
-        settings: None,
-        state: State::None,
-        time_ms: now_ms(),
         usage,
-        writer: WriterId(crate::random::bytes()?),
+        ..following(access, None, writer, Body::Snapshot(body))?
     };
-    nbws_core::lifecycle::check_append(None, &record)?;
-    let bytes = Bytes::from(record.encode()?);
-    let deadline = Deadline::after(COMMIT_PATIENCE);
-    match append(&*access.store, &record, &bytes, deadline).await? {
-        Appended::Acknowledged => Ok(()),
-        Appended::Lost { .. } => {
+    match append_once(access, None, record).await? {
+        Beside::Appended(_) => Ok(()),
+        Beside::Lost(_) => {
             let why = "somebody else has written to the new repository";
             Err(Error::new(ErrorKind::Conflict, FORK, why))
         }

@@ -1,20 +1,23 @@
-//! What the log says of the repository as a whole, beside what `format` says: later outcomes of the store's probe.
+//! What the log says of the repository as a whole, beside what `format` says: later outcomes of the store's probe, rules, pins, and keys of callers.
 
 use crate::base;
-use crate::beside::{Beside, append_beside, append_first};
+use crate::beside::{Change, append_after};
 use crate::directories::is_damage;
 use crate::doctor;
 use crate::local::cache::StateFolder;
+use crate::log::LogHead;
+use crate::prune::write_meta;
+use crate::resolve::resolve;
 use crate::session::Target;
 use crate::workspace::Access;
-use nbws_core::frame::{FrameEncoder, FrameKind};
-use nbws_core::header::Header;
-use nbws_core::id::{ContainerId, FrameHash, WriterId};
-use nbws_core::key::ContainerKey;
-use nbws_core::pack::PackBuilder;
-use nbws_core::record::{Body, Place, Record, Settings, SettingsBody};
+use nbws_core::frame::FrameKind;
+use nbws_core::id::SnapshotId;
+use nbws_core::record::{Body, Pin, Record, Retention, Settings, SettingsBody};
 use nbws_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
+
+/// A change of the settings that keeps losing its slot gives up after so many attempts.
+const MAX_ATTEMPTS: u32 = 64;
 
 /// An outcome of the probe, with the keys that `docs/format.md` lists.
 pub(crate) type Outcome = Map<String, Value>;
@@ -114,54 +117,124 @@ pub(crate) async fn keep_outcome(
         if !is_news(newest_outcome(access, &settings).as_ref())? {
             return Ok(None);
         }
-        let epoch = newest.as_ref().map_or(1, |record| record.epoch);
-        let (attachment, stored) =
-            store_attachment(access, epoch, &settings.with_probe(outcome.clone())).await?;
-        let body = Body::Settings(SettingsBody { attachment });
-        let writer = WriterId(crate::random::bytes()?);
-        let appended = match newest {
-            Some(mut newest) => {
-                newest.usage.objects += 1;
-                newest.usage.stored_bytes += stored;
-                append_beside(access, &newest, writer, body).await?
+        let settings = settings.with_probe(outcome.clone());
+        if let Some(seq) = append_settings(access, newest.as_ref(), &settings).await? {
+            return Ok(Some(seq));
+        }
+        access.cancel.check()?;
+    }
+}
+
+/// Stores settings in a pack of their own and appends their record right behind `newest`; its number, or none if the slot was lost.
+async fn append_settings(
+    access: &Access,
+    newest: Option<&Record>,
+    settings: &Settings,
+) -> Result<Option<u64>> {
+    let epoch = newest.map_or(1, |record| record.epoch);
+    let written = write_meta(access, epoch, Some(&settings.encode()?), None).await?;
+    let attachment = written.list()?;
+    let change = Change {
+        added: written.added,
+        ..Change::default()
+    };
+    let body = Body::Settings(SettingsBody { attachment });
+    append_after(access, newest, body, change).await
+}
+
+/// The settings in force.
+pub(crate) async fn read_settings(access: &Access) -> Result<Settings> {
+    let newest = base::newest(access, None).await?;
+    settings(access, None, newest.as_ref().map(|h| &h.record)).await
+}
+
+/// One change of the settings.
+pub(crate) enum Edit {
+    /// The rules of this repository; none leaves it to those of its container.
+    Retention(Option<Retention>),
+    /// Keeps what has this name.
+    Pin {
+        name: String,
+        until_ms: Option<u64>,
+        comment: Option<String>,
+    },
+    /// Ends the pin of what this id or prefix names.
+    Unpin(String),
+    /// Sets a key that only the caller understands, or removes it.
+    Set { key: String, value: Option<Value> },
+}
+
+impl Edit {
+    /// Makes the change; the snapshot that it is about, if it is about one.
+    async fn make(
+        &self,
+        access: &Access,
+        newest: Option<&LogHead>,
+        settings: &mut Settings,
+    ) -> Result<Option<SnapshotId>> {
+        match self {
+            Edit::Retention(rules) => {
+                settings.set_retention(rules.as_ref())?;
+                Ok(None)
             }
-            None => append_first(access, writer, body, stored).await?,
-        };
-        match appended {
-            Beside::Appended(head) => return Ok(Some(head.record.seq)),
-            Beside::Lost(_) => access.cancel.check()?,
+            Edit::Pin {
+                name,
+                until_ms,
+                comment,
+            } => {
+                let snapshot = resolve(access, newest, name).await?.head.snapshot;
+                settings.pin(Pin {
+                    comment: comment.clone(),
+                    snapshot,
+                    until_ms: *until_ms,
+                })?;
+                Ok(Some(snapshot))
+            }
+            Edit::Unpin(name) => {
+                let snapshot = pinned_as(settings, name)?;
+                settings.unpin(snapshot)?;
+                Ok(Some(snapshot))
+            }
+            Edit::Set { key, value } => {
+                settings.set(key, value.as_ref())?;
+                Ok(None)
+            }
         }
     }
 }
 
-/// Stores settings in a pack of their own. Returns where, and the bytes of the pack.
-async fn store_attachment(
-    access: &Access,
-    epoch: u64,
-    settings: &Settings,
-) -> Result<(Place, u64)> {
-    const LEVEL: i32 = 3;
-    let plain = settings.encode()?;
-    let key = ContainerKey::pack(ContainerId {
-        epoch,
-        random: crate::random::bytes()?,
-    });
-    let repository = access.inner.repository();
-    let mut builder = PackBuilder::with_capacity(Header { repository, key }, 0);
-    let frame = FrameEncoder::new()?.encode(FrameKind::Attachment, &plain, Vec::new(), LEVEL)?;
-    let slot = builder.push(frame)?.clone();
-    let sealed = builder.finish();
-    let stored = sealed.bytes.len() as u64;
-    access
-        .store
-        .put(&key.to_string(), sealed.bytes.into())
-        .await?;
-    let place = Place {
-        hash: FrameHash::of(&plain),
-        length: slot.stored_len,
-        object: key,
-        offset: slot.offset,
-        plain: slot.plain_len,
+/// The pinned snapshot whose id begins so.
+fn pinned_as(settings: &Settings, name: &str) -> Result<SnapshotId> {
+    let pins = settings.pins()?;
+    let ids = pins.iter().map(|pin| pin.snapshot);
+    let named: Vec<SnapshotId> = ids.filter(|id| id.to_hex().starts_with(name)).collect();
+    let (kind, why) = match named.as_slice() {
+        [one] => return Ok(*one),
+        [] => (ErrorKind::NotFound, "no pin holds a snapshot with this id"),
+        _ => (ErrorKind::InvalidInput, "is the beginning of several ids"),
     };
-    Ok((place, stored))
+    Err(Error::new(kind, "unpin", why).at(name))
+}
+
+/// Reads the settings, changes them and appends them; nothing if that changes nothing. Another one's change is never lost: an
+/// edit that loses its slot is made again on the newest settings.
+pub(crate) async fn change_settings(access: &Access, edit: Edit) -> Result<Option<SnapshotId>> {
+    access.inner.check_writable()?;
+    for _ in 0..MAX_ATTEMPTS {
+        access.cancel.check()?;
+        let newest = base::newest(access, None).await?;
+        let record = newest.as_ref().map(|h| &h.record);
+        check_writers(access, None, record).await?;
+        let before = settings(access, None, record).await?;
+        let mut changed = before.clone();
+        let about = edit.make(access, newest.as_ref(), &mut changed).await?;
+        if changed == before {
+            return Ok(about);
+        }
+        if append_settings(access, record, &changed).await?.is_some() {
+            return Ok(about);
+        }
+    }
+    let why = "other writers were faster each time; try again";
+    Err(Error::new(ErrorKind::Conflict, "change settings", why))
 }

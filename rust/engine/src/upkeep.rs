@@ -3,7 +3,8 @@
 use crate::cancel::CancelToken;
 use crate::options::{PruneOptions, Retention};
 use crate::progress::ProgressSink;
-use crate::prune::{self, Edit, PinnedSnapshot, PruneReport};
+use crate::prune::{self, PinnedSnapshot, PruneReport};
+use crate::settings::{Edit, change_settings, read_settings};
 use crate::workspace::Workspace;
 use nbws_core::Result;
 
@@ -30,20 +31,20 @@ impl Workspace {
     /// The rules of this repository; none if it has none of its own.
     pub async fn retention(&self) -> Result<Option<Retention>> {
         let access = self.access(None, CancelToken::new());
-        prune::read_settings(&access).await?.retention()
+        read_settings(&access).await?.retention()
     }
 
     /// Sets the rules of this repository, or leaves it to its container's again. One record, and a pack that holds it.
     pub async fn set_retention(&self, retention: Option<Retention>) -> Result<()> {
         let access = self.access(None, CancelToken::new());
         let edit = Edit::Retention(retention);
-        prune::change_settings(&access, edit).await.map(drop)
+        change_settings(&access, edit).await.map(drop)
     }
 
     /// The pins of the settings, by snapshot.
     pub async fn pins(&self) -> Result<Vec<PinnedSnapshot>> {
         let access = self.access(None, CancelToken::new());
-        let pins = prune::read_settings(&access).await?.pins()?;
+        let pins = read_settings(&access).await?.pins()?;
         Ok(pins.into_iter().map(PinnedSnapshot::from).collect())
     }
 
@@ -62,7 +63,7 @@ impl Workspace {
             until_ms,
             comment,
         };
-        let pinned = prune::change_settings(&access, edit).await?;
+        let pinned = change_settings(&access, edit).await?;
         Ok(pinned.map(|id| id.to_hex()).unwrap_or_default())
     }
 
@@ -70,6 +71,6 @@ impl Workspace {
     pub async fn unpin(&self, snapshot: &str) -> Result<()> {
         let access = self.access(None, CancelToken::new());
         let edit = Edit::Unpin(snapshot.to_owned());
-        prune::change_settings(&access, edit).await.map(drop)
+        change_settings(&access, edit).await.map(drop)
     }
 }

@@ -1,6 +1,7 @@
 //! Appends a record of a session: what was lost is judged by the rules, a fate that stays open is noted on this disk.
 
 use crate::base;
+use crate::beside::{counted, following};
 use crate::clock::Deadline;
 use crate::log::{Appended, append, is_refusal};
 use crate::session::{COMMIT_PATIENCE, Target, purged};
@@ -8,9 +9,9 @@ use crate::settings::check_writers;
 use crate::workspace::Access;
 use async_trait::async_trait;
 use bytes::Bytes;
-use nbws_core::id::{CommitId, WriterId};
+use nbws_core::id::WriterId;
 use nbws_core::lifecycle::{AfterLoss, after_loss, check_append};
-use nbws_core::record::{Body, Record, Usage};
+use nbws_core::record::{Body, Record};
 use nbws_core::state::State;
 use nbws_core::{Error, ErrorKind, Result};
 
@@ -110,26 +111,14 @@ fn note(access: &Access, target: &mut Option<&mut Target>, bytes: Option<&[u8]>)
 
 fn build(access: &Access, newest: Option<&Record>, writer: WriterId, next: Next) -> Result<Record> {
     let mut record = Record {
-        body: next.body,
-        commit: CommitId(crate::random::bytes()?),
         epoch: next.epoch,
-        head: newest.and_then(|r| r.head),
-        index: newest.and_then(|r| r.index),
-        parent: newest.map(|r| r.commit),
-        repository: access.inner.repository(),
-        seq: newest.map_or(1, |r| r.seq + 1),
-        settings: newest.and_then(|r| r.settings),
         state: next.state,
-        time_ms: crate::clock::now_ms(),
-        usage: newest.map_or(Usage::default(), |r| r.usage),
-        writer,
+        ..following(access, newest, writer, next.body)?
     };
     if is_purge(&record) {
         (record.head, record.index, record.settings) = (None, None, None);
     }
-    record.usage.objects += 1;
-    record.usage.stored_bytes += record.encode()?.len() as u64;
-    Ok(record)
+    counted(record)
 }
 
 /// Returns if the record may be tried again.

@@ -1,6 +1,6 @@
 //! Settings of a notebook that only the caller understands.
 
-use crate::prune::{Edit, change_settings, read_settings};
+use crate::settings::{Edit, change_settings, read_settings};
 use crate::workspace::Access;
 use nbws_core::{Error, ErrorKind, Result};
 use serde_json::Value;

@@ -2,8 +2,9 @@
 
 use super::Step;
 use super::meta::{new_index, surveyed, write_meta};
-use super::record::{Change, append_step};
+use super::record::append_step;
 use super::survey::survey;
+use crate::beside::Change;
 use crate::directories::directory;
 use crate::workspace::Access;
 use nbws_core::key::ContainerKind;

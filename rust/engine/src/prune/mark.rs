@@ -2,9 +2,10 @@
 
 use super::meta::{new_index, surveyed, write_meta};
 use super::plan::Plan;
-use super::record::{Change, append_step};
+use super::record::append_step;
 use super::survey::Survey;
 use super::{Run, Step};
+use crate::beside::Change;
 use nbws_core::Result;
 use nbws_core::id::ContainerId;
 use nbws_core::record::{Body, Doomed, MarkBody};

@@ -1,12 +1,11 @@
 //! Writes the pack that a step refers to: its list, the parts of the index that it changes, and the new index root.
 
 use super::survey::Survey;
+use crate::save::new_pack;
 use crate::workspace::Access;
 use nbws_core::frame::{FrameEncoder, FrameKind};
-use nbws_core::header::Header;
 use nbws_core::id::{ContainerId, FrameHash};
 use nbws_core::index::{Index, IndexPart, IndexPartBuilder, IndexRoot, PartRef};
-use nbws_core::key::ContainerKey;
 use nbws_core::limits::{LIVE_INDEX_PARTS, MAX_INDEX_PART_BYTES};
 use nbws_core::pack::{FrameSlot, PackBuilder};
 use nbws_core::record::Place;
@@ -16,7 +15,7 @@ use nbws_core::{Error, Result};
 const LEVEL: i32 = 3;
 
 /// A new index: parts that stay where they are, and parts that have to be written.
-pub(super) struct NewIndex {
+pub(crate) struct NewIndex {
     kept: Vec<PartRef>,
     written: Vec<IndexPart>,
 }
@@ -62,32 +61,23 @@ pub(super) fn new_index(
 }
 
 /// What was written for a record.
-pub(super) struct Written {
+pub(crate) struct Written {
     /// Where the list lies, if there is one.
-    pub(super) attachment: Option<Place>,
+    attachment: Option<Place>,
     /// Where the index root lies, if there is a new one.
-    pub(super) index: Option<Place>,
+    pub(crate) index: Option<Place>,
     /// Objects and bytes stored.
-    pub(super) added: (u64, u64),
-}
-
-/// An empty pack with a new name in the epoch in force.
-pub(super) fn new_pack(access: &Access, epoch: u64) -> Result<PackBuilder> {
-    let random = crate::random::bytes()?;
-    Ok(PackBuilder::new(Header {
-        repository: access.inner.repository(),
-        key: ContainerKey::pack(ContainerId { epoch, random }),
-    }))
+    pub(crate) added: (u64, u64),
 }
 
 /// Stores list and index in one pack.
-pub(super) async fn write_meta(
+pub(crate) async fn write_meta(
     access: &Access,
     epoch: u64,
     list: Option<&[u8]>,
     index: Option<NewIndex>,
 ) -> Result<Written> {
-    let mut pack = new_pack(access, epoch)?;
+    let mut pack = new_pack(access, epoch, 0)?;
     let mut encoder = FrameEncoder::new()?;
     let mut push = |pack: &mut PackBuilder, kind, plain: &[u8]| -> Result<Place> {
         let slot = pack
@@ -135,7 +125,7 @@ pub(super) async fn write_meta(
 
 impl Written {
     /// The list that was asked for.
-    pub(super) fn list(&self) -> Result<Place> {
+    pub(crate) fn list(&self) -> Result<Place> {
         self.attachment
             .ok_or_else(|| Error::internal("prune", "no list was written"))
     }

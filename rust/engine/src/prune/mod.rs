@@ -17,7 +17,7 @@ mod sweep;
 mod trees;
 
 pub(crate) use cancel::cancel;
-pub(crate) use keep::{Edit, change_settings, read_settings};
+pub(crate) use meta::write_meta;
 pub use report::{ForgottenSnapshot, PinnedSnapshot, PruneReport, WaitingMark};
 
 use crate::clock::Stopwatch;

@@ -1,11 +1,13 @@
 //! Copies what is needed out of packs that are mostly dead, so that a Mark can name them.
 
-use super::meta::{new_index, new_pack, surveyed, write_meta};
+use super::meta::{new_index, surveyed, write_meta};
 use super::plan::Plan;
-use super::record::{Change, append_step};
+use super::record::append_step;
 use super::survey::Survey;
 use super::{Run, Step};
+use crate::beside::Change;
 use crate::budget::Resources;
+use crate::save::new_pack;
 use crate::stored_chunks::gone;
 use crate::workspace::Access;
 use nbws_core::frame::{ChunkSpan, EncodedFrame, FrameDecoder, FrameEncoder, FrameKind};
@@ -117,7 +119,7 @@ impl<'a> Copies<'a> {
             access: run.access,
             epoch,
             target_bytes: Resources::choose(None, None).pack_target_bytes(),
-            pack: new_pack(run.access, epoch)?,
+            pack: new_pack(run.access, epoch, 0)?,
             known: known.map(|chunk| chunk.id).collect(),
             copied,
             encoder: FrameEncoder::new()?,
@@ -226,7 +228,7 @@ impl<'a> Copies<'a> {
         if self.pack.is_empty() {
             return Ok(());
         }
-        let next = new_pack(self.access, self.epoch)?;
+        let next = new_pack(self.access, self.epoch, 0)?;
         let sealed = std::mem::replace(&mut self.pack, next).finish();
         self.copied.added.0 += 1;
         self.copied.added.1 += sealed.bytes.len() as u64;

@@ -1,9 +1,10 @@
 //! The second phase, after the grace: a Sweep, the deletes, and the record that they are done.
 
 use super::plan::Plan;
-use super::record::{Change, append_step};
+use super::record::append_step;
 use super::survey::Survey;
 use super::{Run, Step};
+use crate::beside::Change;
 use crate::workspace::Access;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::Result;

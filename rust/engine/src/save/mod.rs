@@ -18,6 +18,7 @@ mod tree_writer;
 mod unchanged;
 
 pub(crate) use commit::Intent;
+pub(crate) use pack::new_pack;
 pub(crate) use plan::{entries, seen};
 
 use crate::base;
