@@ -5,6 +5,7 @@
 //! `subscribe`, `poll` and `result` are for an event loop, which is told from another thread that there is news.
 
 use crate::errors;
+use crate::listener;
 use crate::reports::Plain;
 use nbws_engine::cancel::CancelToken;
 use nbws_engine::progress::{Progress, ProgressSink};
@@ -104,13 +105,7 @@ impl Shared {
         let shared = Arc::clone(self);
         if let Ok(runtime) = runtime() {
             runtime.spawn_blocking(move || {
-                // None when the interpreter is going away: nobody listens then.
-                Python::try_attach(|py| {
-                    let listener = shared.news().listener.as_ref().map(|l| l.clone_ref(py));
-                    if let Some(Err(error)) = listener.map(|l| l.call0(py)) {
-                        error.write_unraisable(py, None);
-                    }
-                })
+                listener::call(|py| shared.news().listener.as_ref().map(|l| l.clone_ref(py)));
             });
         }
     }
@@ -241,12 +236,14 @@ impl Job {
     }
 
     /// From now on calls `listener`, without arguments and on another thread, when there is news; again only after `poll`.
-    fn subscribe(&self, listener: Py<PyAny>) {
+    fn subscribe(&self, py: Python<'_>, listener: Py<PyAny>) -> PyResult<()> {
+        listener::end_with_interpreter(py)?;
         let mut news = self.shared.news();
         news.listener = Some(listener);
         if news.is_ended || news.progress.is_some() {
             self.shared.tell(news);
         }
+        Ok(())
     }
 
     /// The newest progress that was not asked for yet, and whether the verb has ended.

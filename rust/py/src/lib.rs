@@ -6,6 +6,7 @@ mod errors;
 mod hold;
 mod job;
 mod lifecycle;
+mod listener;
 mod options;
 mod reports;
 mod snapshot;
