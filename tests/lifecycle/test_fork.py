@@ -73,6 +73,20 @@ def test_no_data_passes_through(any_world: World) -> None:
         notebook._engine.fork(backup, url).wait()
 
 
+@pytest.mark.soak
+def test_a_gibibyte_is_forked_with_less_than_one_mebibyte(disk: World) -> None:
+    notebook = nbws.Notebooks(disk.url, options=disk.options).create(name="large")
+    place = disk.root / "workspace"
+    notebook.start(place)
+    for number in range(64):
+        (place / f"f{number}").write_bytes(random.Random(number).randbytes(16 << 20))
+    backup = notebook.save().snapshot
+    done = notebook._engine.fork(backup, f"{notebook.workspace.url.rpartition('/')[0]}/copy").wait()
+    print(f"{done['bytes']} bytes forked, {done['bytes_moved']} through the client")
+    assert done["bytes"] > 1 << 30
+    assert done["bytes_moved"] < MOST_MOVED
+
+
 def test_the_reader_restores_a_fork(disk: World, tmp_path: Path) -> None:
     notebook, _, backup = lived(disk)
     fork = notebook.fork(backup)
