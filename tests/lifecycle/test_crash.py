@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import shutil
@@ -79,6 +80,42 @@ def test_a_crash_on_the_same_disk_loses_nothing(resident: bool, disk: World) -> 
     other = disk.machine("two")
     other.notebook().start(other.workspace)
     assert other.files() == EDITED
+
+
+# A process that saves what lies in the workspace of a notebook that runs.
+SAVE = """
+import json, sys
+from nbws.notebooks import Notebooks
+
+url, options, state = sys.argv[1:4]
+Notebooks(url, options=json.loads(options), state_dir=state).get("demo").save()
+"""
+
+
+def test_a_crash_between_a_record_and_the_note_of_it_loses_nothing(cloud: World, service: Service) -> None:
+    machine = cloud.machine()
+    REACH["RUNNING"](machine)
+    machine.write("a.txt", "first")
+    machine.notebook().save()
+    machine.write("a.txt", "second")
+    words = [machine.url, json.dumps(machine.options), str(machine.root / "state")]
+    child = subprocess.Popen([sys.executable, "-c", SAVE, *words])
+
+    def kill(verb: str, key: str) -> None:
+        if verb == "put" and "/log/" in key and child.poll() is None:
+            # The record is stored, and nobody hears of it.
+            child.kill()
+            child.wait()
+
+    service.fault = kill
+    assert child.wait(60) == -signal.SIGKILL
+    service.fault = lambda _verb, _key: None
+    assert machine.notebook().workspace.snapshot().read("a.txt") == b"second"
+    machine.write("a.txt", "third")
+    report = machine.notebook().start(machine.workspace)
+    assert (report.rescue, machine.notebook().status().rescues) == (None, ())
+    assert machine.files() == {"a.txt": "third"}
+    assert machine.notebook().workspace.snapshot().read("a.txt") == b"third"
 
 
 def test_a_crash_after_which_somebody_else_saved_keeps_a_rescue(disk: World) -> None:

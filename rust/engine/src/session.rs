@@ -304,6 +304,18 @@ impl Target {
         Ok(true)
     }
 
+    /// Believes, without sending anything, that a pending snapshot is committed if it is the head: what settles it comes later.
+    pub(crate) fn believe_head(&mut self, newest: Option<&Record>) {
+        let head = newest.and_then(|r| r.head).map(|head| head.snapshot);
+        let pending = self.session.pending.as_deref();
+        if let Some(Ok(record)) = pending.map(|text| Record::decode(text.as_bytes()))
+            && let Body::Snapshot(body) = &record.body
+            && head == Some(body.snapshot)
+        {
+            self.session.proof = head;
+        }
+    }
+
     /// As [`Target::store_session`]; without a place to write to, the verb goes on and the report says so.
     pub(crate) fn store_session_or_go_on(&mut self, inner: &Inner) {
         if let Err(error) = self.store_session(inner) {

@@ -33,7 +33,9 @@ pub(super) async fn look(access: &Arc<Access>, directory: &Path) -> Result<Targe
     if !exists.await? {
         return Ok(described);
     }
-    let target = lock(access, directory).await?;
+    let mut target = lock(access, directory).await?;
+    // Whoever died between the record and the note of it held the head.
+    target.believe_head(newest.as_ref());
     blocking(move || {
         let has_base = target.session.base.is_some() || target.session.proof.is_some();
         Ok(TargetState {
