@@ -50,6 +50,7 @@ LEFT_OUT: dict[type[reports.Report], set[str]] = {
 }
 ADDED: dict[type[reports.Report], set[str]] = {
     Snapshot: {"pinned", "eviction_date"},
+    reports.Preview: {"cost"},
     reports.Usage: {"dedup_ratio", "compression_ratio"},
 }
 

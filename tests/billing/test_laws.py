@@ -44,7 +44,7 @@ def test_the_bills_of_the_parts_sum_up_to_that_of_the_whole(
     parts = [invoice(life, tariff, until=end, since=begin) for begin, end in itertools.pairwise(cuts)]
     whole = invoice(life, tariff, until=END)
     assert sum((part.exact for part in parts), Fraction(0)) == whole.exact
-    assert all(line.amount > 0 for part in parts for line in part.lines)
+    assert all(line.exact > 0 for part in parts for line in part.lines)
     # Each line is rounded once, at the twelfth place.
     count = sum(len(part.lines) for part in parts) + len(whole.lines)
     assert abs(total(parts).total - whole.total) <= Decimal("0.5e-12") * count
