@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "nbws"
 
 MAY_IMPORT_ENGINE = {
+    "nbws.accounts",
     "nbws.files",
     "nbws.log",
     "nbws.pruning",

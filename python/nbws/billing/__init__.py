@@ -1,6 +1,6 @@
 """What a notebook costs: timelines of its states and sizes, tariffs as data, and bills. Pure: no I/O, exact decimals."""
 
-from nbws.billing.invoice import Invoice, Line, free_days_left, invoice, money, monthly, total
+from nbws.billing.invoice import Invoice, Line, exact_sum, free_days_left, invoice, money, monthly, total
 from nbws.billing.tariff import UNITS, Tariff
 from nbws.billing.timeline import Sample, Timeline
 
@@ -11,6 +11,7 @@ __all__ = [
     "Sample",
     "Tariff",
     "Timeline",
+    "exact_sum",
     "free_days_left",
     "invoice",
     "money",

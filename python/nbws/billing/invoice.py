@@ -28,7 +28,7 @@ from nbws.values import Report
 if TYPE_CHECKING:
     from nbws.billing.timeline import Sample, Timeline
 
-__all__ = ["Invoice", "Line", "free_days_left", "invoice", "money", "monthly", "total"]
+__all__ = ["Invoice", "Line", "exact_sum", "free_days_left", "invoice", "money", "monthly", "total"]
 
 _OPERATION = "bill"
 _PLACES = 12
@@ -95,8 +95,8 @@ class Invoice(Report):
 
     def __post_init__(self) -> None:
         """Derives the sums."""
-        object.__setattr__(self, "total", _sum(line.amount for line in self.lines))
-        object.__setattr__(self, "forecast", _sum(line.amount for line in self.lines if line.forecast))
+        object.__setattr__(self, "total", exact_sum(line.amount for line in self.lines))
+        object.__setattr__(self, "forecast", exact_sum(line.amount for line in self.lines if line.forecast))
 
     @property
     def exact(self) -> Fraction:
@@ -305,7 +305,8 @@ def _rounded(value: Fraction) -> Decimal:
     return Decimal((int(scaled < 0), tuple(map(int, str(abs(scaled)))), -places))
 
 
-def _sum(amounts: Iterable[Decimal]) -> Decimal:
+def exact_sum(amounts: Iterable[Decimal | Fraction]) -> Decimal:
+    """Returns the sum of amounts of at most 12 places, whatever the caller's decimal context."""
     return _rounded(sum((Fraction(amount) for amount in amounts), Fraction(0)))
 
 
