@@ -10,6 +10,7 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,13 +18,14 @@ from container import KINDS, fill, models
 from nbws.billing import Tariff
 from nbws.errors import InvalidInput
 from nbws.notebooks import Notebooks
+from s3_server import Stored
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from nbws.accounts import Totals
     from nbws.progress import Progress
+    from s3_server import Service
 
 COUNT = 200
 DEAR = Tariff(name="dear", currency="EUR", price=Decimal(1_000_000_000), count="logical", backups=False)
@@ -167,3 +169,25 @@ def test_a_notebook_that_was_only_made_and_one_that_was_purged(tmp_path: Path) -
     shutil.rmtree(tmp_path / "notebooks_workspace" / "new" / "log")
     (tmp_path / "notebooks_workspace" / "new" / "hint").unlink(missing_ok=True)
     assert [part.state for part in notebooks.totals().by_state] == ["DELETING", "NONE"]
+
+
+def test_a_service_sees_four_requests_for_each_notebook(service: Service, store: str) -> None:
+    container = Path(store.removeprefix("file://")) / "notebooks_workspace"
+    for number in range(COUNT):
+        notebook = container / f"nb-{number:05}"
+        for path in notebook.rglob("*"):
+            if path.is_file():
+                name = f"objects/notebooks_workspace/{notebook.name}/{path.relative_to(notebook)}"
+                service.objects[name] = Stored(path.read_bytes())
+    notebooks = Notebooks(service.url, options=service.options)
+    totals = notebooks.totals()
+    assert totals.notebooks == COUNT - 1
+    listings = 1  # of the container
+    assert len(service.requests) == totals.requests.total + listings <= 4 * COUNT + listings
+    assert service.count("put", "delete", "head") == 0
+
+    # One notebook that the service keeps back costs nobody else anything.
+    service.fault = lambda _verb, key: 403 if "nb-00003/" in key else None
+    refused = notebooks.totals()
+    assert {problem.id: problem.kind for problem in refused.problems} == {"nb-00003": "Denied", "nb-00007": "Corrupt"}
+    assert refused.notebooks == COUNT - 2
