@@ -21,6 +21,7 @@ __all__ = [
     "doctor",
     "error_kinds",
     "report_fields",
+    "tally",
     "transitions",
 ]
 
@@ -40,6 +41,12 @@ def children(url: str, options: dict[str, Any]) -> Job:
 
 def doctor(url: str, options: dict[str, Any]) -> Job:
     """Measures what the store at a URL guarantees. Options: store, as for `Workspace.open`."""
+
+def tally(url: str, options: dict[str, Any], ids: list[str], whole: bool, parallel: int) -> Job:
+    """Looks at the repositories of these names below a URL, so many at once: newest record, or with whole all of them.
+
+    Options: store, as for `Workspace.open`.
+    """
 
 @final
 class Job:

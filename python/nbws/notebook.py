@@ -1,6 +1,6 @@
 """One notebook: start, save, restart, stop, status, history, delete. Verbs of its workspace and records of its log, composed.
 
-Its backups are in `nbws.backups`.
+Its backups are in `nbws.backups`, what it costs in `nbws.costs`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from nbws.backups import Backups
 from nbws.calls import Call, twin, verb
+from nbws.costs import Costs
 from nbws.errors import Conflict, Fenced, InvalidState, NbwsError
 from nbws.lifecycle import LIVE_STATES, Event, NotebookSettings, Status
 from nbws.session import cause_of, check_session, left_out, not_the_head, short
@@ -29,7 +29,7 @@ __all__ = ["Notebook"]
 Path_: TypeAlias = str | os.PathLike[str]
 
 
-class Notebook(Backups):
+class Notebook(Costs):
     """One notebook of a container; `Notebooks.create` and `Notebooks.get` make these.
 
     Every verb has a twin for event loops with the suffix ``_async``: the same arguments and answer, awaited.

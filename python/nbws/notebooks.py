@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from nbws import _nbws
+from nbws.accounts import Accounts
 from nbws.calls import Call, twin, verb
 from nbws.config import parse_duration
 from nbws.errors import AlreadyExists, InvalidInput, InvalidState, NotFound
@@ -77,7 +78,7 @@ class PurgeReport(Report):
     warnings: tuple[str, ...]
 
 
-class Notebooks:
+class Notebooks(Accounts):
     """The notebooks of one container.
 
     Args:

@@ -68,11 +68,12 @@ class TerminalBar:
         if elapsed < self._delay_s:
             return
         rate = progress.bytes_done / elapsed if elapsed > 0 else 0.0
-        left = f"{self._label} {progress.phase}".strip()
-        right = (
-            f"{progress.fraction:4.0%}  {progress.files_done:,}/{progress.files_total:,} files  "
-            f"{format_size(progress.bytes_done)}  {format_size(rate)}/s"
-        )
+        left = f"{self._label} {progress.phase}".strip() if progress.phase != "notebooks" else self._label
+        # Work over a container counts notebooks, and moves no bytes.
+        counted = "notebooks" if progress.phase == "notebooks" else "files"
+        right = f"{progress.fraction:4.0%}  {progress.files_done:,}/{progress.files_total:,} {counted}"
+        if counted == "files":
+            right += f"  {format_size(progress.bytes_done)}  {format_size(rate)}/s"
         width = shutil.get_terminal_size().columns - 1
         room = max(width - len(left) - len(right) - 4, 0)
         filled = int(progress.fraction * room)

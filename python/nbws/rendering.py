@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["format_size", "render_listing", "render_report"]
+__all__ = ["format_size", "render_listing", "render_notes", "render_report"]
 
 _BINARY_STEP = 1024
 _SHOWN_ROWS = 50
@@ -57,6 +57,13 @@ def render_listing(name: str, columns: Sequence[str], items: Sequence[object]) -
     return (
         f"<table style='border-collapse:collapse'>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def render_notes(notes: Sequence[str]) -> str:
+    """Returns what a reader should know as an HTML list, the first 50 of them; nothing without any."""
+    shown = "".join(f"<li>{html.escape(note)}</li>" for note in notes[:_SHOWN_ROWS])
+    more = f"<li>and {len(notes) - _SHOWN_ROWS:,} more</li>" if len(notes) > _SHOWN_ROWS else ""
+    return f"<ul>{shown}{more}</ul>" if notes else ""
 
 
 def _title(name: str) -> str:

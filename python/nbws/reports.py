@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import ClassVar
 
 from nbws.values import Report, format_size, time_from_ms
@@ -25,6 +26,7 @@ __all__ = [
     "Report",
     "Requests",
     "RestoreReport",
+    "SaveCost",
     "SaveReport",
     "SavedState",
     "Skipped",
@@ -124,6 +126,32 @@ class SaveReport(Report):
 
 
 @dataclass(frozen=True, slots=True)
+class SaveCost(Report):
+    """What a save would cost by a tariff, for a notebook that rests afterwards.
+
+    Attributes:
+        tariff, currency: the rules and the currency of all amounts.
+        new_stored_bytes: what it adds to the store; for an estimate the most that it can be.
+        stored_bytes: what the store holds after it.
+        requests: requests that it sends; tariffs charge none, stores may.
+        free_days_left: days that are left of the free window; None without one.
+        monthly_before: what a month costs at the present size, by the rule that holds now.
+        monthly_after: the same at the size after the save.
+        monthly_after_window: the same once the free window is over.
+    """
+
+    tariff: str
+    currency: str
+    new_stored_bytes: int
+    stored_bytes: int
+    requests: int
+    free_days_left: Decimal | None
+    monthly_before: Decimal
+    monthly_after: Decimal
+    monthly_after_window: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Preview(Report):
     """What a save would do.
 
@@ -135,6 +163,7 @@ class Preview(Report):
         chunks_new: chunks that are not stored yet; None for an estimate.
         exact: whether everything was read, cut, hashed and compressed as by a save.
         rescue: why the work would become a rescue instead of the head, or None.
+        cost: what it would cost, if a tariff was given.
     """
 
     _NESTED: ClassVar[Mapping[str, type[Report]]] = {"requests": Requests, "omitted": Omitted, "skipped": Skipped}
@@ -158,6 +187,7 @@ class Preview(Report):
     stale: tuple[str, ...]
     warnings: tuple[str, ...]
     duration_s: float
+    cost: SaveCost | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping  # noqa: TC003  # others look the types of fields up at run time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 from nbws.rendering import format_size, render_report
@@ -20,6 +21,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        # As text: a number of JSON would pass through binary fractions.
+        return format(value, "f")
     return value
 
 
@@ -35,7 +39,7 @@ class Report:
     _NESTED: ClassVar[Mapping[str, type[Report]]] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values, as ``--json`` prints them: times are ISO 8601 in UTC, tuples are lists."""
+        """Returns plain values, as ``--json`` prints them: times are ISO 8601 in UTC, amounts of money text, tuples lists."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from nbws.billing import Tariff
     from nbws.calls import Steps
     from nbws.exclusive import EpochSource
     from nbws.progress import ProgressTarget
@@ -229,6 +230,7 @@ class Workspace(Pruning, History):
         cachedir_tag: bool = False,
         hard_bytes: int | str | None = None,
         estimate: bool = False,
+        tariff: Tariff | None = None,
         memory: int | str | None = None,
         threads: int | None = None,
         progress: ProgressTarget = None,
@@ -237,7 +239,7 @@ class Workspace(Pruning, History):
 
         Args:
             directory: the workspace.
-            exclude: as for `save`, like all that follows but ``estimate``.
+            exclude: as for `save`, like all that follows but ``estimate`` and ``tariff``.
             level: the compression level.
             reread: read every file, whatever its times say.
             take_over: preview a save that takes over.
@@ -245,6 +247,7 @@ class Workspace(Pruning, History):
             hard_bytes: bytes that the workspace should not pass.
             estimate: look at names, times and sizes only, in the time of a save without changes. Otherwise everything is
                 read, cut, hashed and compressed, and the answer is exact as long as the directory stays as it is.
+            tariff: rules by which ``Preview.cost`` says what the save would cost; reads the log, too.
             memory: memory to use.
             threads: threads to use.
             progress: as for `save`.
@@ -262,6 +265,14 @@ class Workspace(Pruning, History):
             "threads": threads,
             "memory_bytes": _size(memory),
         }
+        if tariff is not None:
+            from nbws.costs import previewed  # noqa: PLC0415  # needs the rules of bills
+
+            return Call(
+                lambda: previewed(self._engine, directory, options, estimate, tariff),
+                progress=progress,
+                label="preview",
+            )
         return Call.one(
             lambda: self._engine.preview(directory, options, estimate),
             Preview.from_engine,

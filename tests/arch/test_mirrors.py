@@ -42,7 +42,7 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "LogEvent": [lifecycle.Event],
 }
 # Dicts that only this package reads.
-INTERNAL = {"Claimed", "Forked", "FoundSession", "TargetState"}
+INTERNAL = {"Claimed", "Forked", "FoundSession", "Tallied", "TargetState"}
 # Engine fields that a class leaves out, and fields that it adds.
 LEFT_OUT: dict[type[reports.Report], set[str]] = {
     Snapshot: {"reason", "pinned_until_ms"},
@@ -50,6 +50,7 @@ LEFT_OUT: dict[type[reports.Report], set[str]] = {
 }
 ADDED: dict[type[reports.Report], set[str]] = {
     Snapshot: {"pinned", "eviction_date"},
+    reports.Preview: {"cost"},
     reports.Usage: {"dedup_ratio", "compression_ratio"},
 }
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python" / "nbws"
 
 MAY_IMPORT_ENGINE = {
+    "nbws.accounts",
     "nbws.files",
     "nbws.log",
     "nbws.pruning",
@@ -21,6 +22,7 @@ MAY_IMPORT_ENGINE = {
     "nbws.upkeep",
     "nbws.workspace",
     "nbws.backups",
+    "nbws.costs",
     "nbws.notebook",
     "nbws.notebooks",
     "nbws.session",
@@ -36,6 +38,12 @@ PURE = {
     "nbws.config",
     "nbws.run_config",
     "nbws.billing",
+    "nbws.billing.charges",
+    "nbws.billing.forecast",
+    "nbws.billing.invoice",
+    "nbws.billing.tariff",
+    "nbws.billing.timeline",
+    "nbws.lifecycle",
     "nbws.quota",
     "nbws.retention",
 }
@@ -46,6 +54,7 @@ PURE_STANDARD = {
     "datetime",
     "decimal",
     "enum",
+    "fractions",
     "html",
     "itertools",
     "math",
@@ -53,6 +62,8 @@ PURE_STANDARD = {
     "tomllib",
     "typing",
 }
+# Pure but for tables of Arrow, which they hand on when asked: what may be imported by pure modules, and why.
+TABLES = {("nbws.billing.timeline", "nbws.listing"), ("nbws.billing.timeline", "arro3.core")}
 READER_MAY_IMPORT = {"blake3", "zstandard"}
 
 # (importer, imported): why it may.
@@ -107,7 +118,8 @@ def test_layers(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(PURE & MODULES.keys()))
 def test_pure_modules_do_no_io(module: str) -> None:
     for name in imports(module):
-        assert name.split(".")[0] in PURE_STANDARD or name in PURE, f"{module} imports {name}"
+        if (module, name) not in TABLES:
+            assert name.split(".")[0] in PURE_STANDARD or name in PURE, f"{module} imports {name}"
 
 
 def test_reader_stands_alone() -> None:
@@ -116,7 +128,7 @@ def test_reader_stands_alone() -> None:
 
 
 def test_exceptions_are_needed() -> None:
-    for module, name in EXCEPTIONS:
+    for module, name in {*EXCEPTIONS, *TABLES}:
         assert name in imports(module), f"{module} no longer imports {name}: drop its exception"
 
 

@@ -71,6 +71,7 @@ _COMMANDS = {
     "unpin": "nbws.cli.prune",
     "doctor": "nbws.cli.doctor",
     "notebook": "nbws.cli.notebook",
+    "bill": "nbws.cli.bill",
     "run": "nbws.cli.run",
     "demo": "nbws.cli.demo",
 }

@@ -53,6 +53,7 @@ class _Verbs(LazyGroup):
         "delete": _LIFE,
         "orphans": "nbws.cli.notebook",
         "purge": _LIFE,
+        "totals": "nbws.cli.bill",
         "clear-latch": f"{_LIFE}:clear_latch",
     }
 

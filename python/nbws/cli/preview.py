@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nbws.cli.bill import tariff_option
 from nbws.cli.output import (
     SizeType,
     heading,
@@ -19,7 +20,8 @@ from nbws.cli.output import (
 from nbws.reports import format_size
 
 if TYPE_CHECKING:
-    from nbws.reports import Preview
+    from nbws.billing import Tariff
+    from nbws.reports import Preview, SaveCost
 
 
 @click.command()
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths; gitignore syntax.")
 @click.option("--hard-bytes", type=SizeType(), help="Leave out large files that would pass this size.")
 @click.option("--take-over", is_flag=True, help="Preview a save that takes over.")
+@tariff_option
 @json_option
 def preview(
     directory: str,
@@ -38,9 +41,10 @@ def preview(
     exclude: tuple[str, ...],
     hard_bytes: int | None,
     take_over: bool,
+    tariff: Tariff | None,
     as_json: bool,
 ) -> int:
-    """Tell what saving DIR to the repository at URL would read and send. Changes nothing."""
+    """Tell what saving DIR to the repository at URL would read and send, and with --tariff what it would cost. Changes nothing."""
     from nbws.workspace import Workspace
 
     workspace = Workspace.open(url)
@@ -51,6 +55,7 @@ def preview(
             exclude=exclude,
             hard_bytes=hard_bytes,
             take_over=take_over,
+            tariff=tariff,
             progress=progress,
         )
     if as_json:
@@ -77,7 +82,22 @@ def print_preview(report: Preview) -> None:
     if report.rescue is not None:
         text = f"It would be kept as a rescue, not as the newest snapshot: {printable(report.rescue)}"
         click.echo(click.style(text, fg="yellow"))
+    if report.cost is not None:
+        print_cost(report.cost)
     print_paths("Would be left out for lack of room", report.omitted)
     print_paths("Would not be stored", report.skipped)
     for warning in report.warnings:
         click.echo(click.style(printable(warning), fg="yellow"))
+
+
+def print_cost(cost: SaveCost) -> None:
+    """Prints what a save would cost for people."""
+    from nbws.billing import money
+
+    click.echo(
+        f"  stores {format_size(cost.new_stored_bytes)} more, {format_size(cost.stored_bytes)} in all: "
+        f"{money(cost.monthly_after)} {cost.currency} a month instead of {money(cost.monthly_before)}"
+    )
+    if cost.free_days_left:
+        later = f"{money(cost.monthly_after_window)} {cost.currency} a month"
+        click.echo(f"  {cost.free_days_left:.1f} days of the free window are left; {later} after them")

@@ -29,6 +29,7 @@ mod settings;
 pub mod store;
 mod stored_chunks;
 mod stored_tree;
+mod tally;
 mod upkeep;
 mod usage;
 mod whole_log;
@@ -43,6 +44,7 @@ pub use nbws_core::state::State;
 pub use nbws_core::{Error, ErrorKind, Result};
 pub use notebook::{ClaimOptions, Claimed, DEFAULT_TTL, FoundSession, Hold, LogEvent, TargetState};
 pub use prune::{ForgottenSnapshot, PinnedSnapshot, PruneReport, WaitingMark};
+pub use tally::{Tallied, tally};
 pub use workspace::Workspace;
 
 /// Names of what lies directly below `url`, sorted: the repositories of a container. A few listings.

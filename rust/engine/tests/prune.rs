@@ -557,6 +557,30 @@ fn append(attic: &Attic, body: Body) -> u64 {
     seq + 1
 }
 
+/// What the history tells of every record, also of those that only a ledger knows.
+async fn outline(ws: &Workspace) -> Vec<String> {
+    let events = ws.history(false).await.unwrap();
+    let seqs = events.iter().map(|event| event.seq);
+    assert!(seqs.eq(1..=events.len() as u64));
+    let told = |e: nbws_engine::LogEvent| {
+        format!(
+            "{} {} {} {} {} {} {:?} {} {} {} {}",
+            e.seq,
+            e.time_ms,
+            e.kind,
+            e.state,
+            e.epoch,
+            e.writer,
+            e.comment,
+            e.bytes,
+            e.files,
+            e.objects,
+            e.stored_bytes
+        )
+    };
+    events.into_iter().map(told).collect()
+}
+
 /// Old records go once a ledger says what they said; history, snapshots, pins, rescues and marks survive that.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_records_go_and_a_ledger_stays() {
@@ -582,8 +606,10 @@ async fn old_records_go_and_a_ledger_stays() {
     );
     home.attic.advance(11 * DAY_MS);
     let before = ws.snapshots().await.unwrap();
+    let life = outline(&ws).await;
     let report = prune(&ws, apply(keep_last(2))).await.unwrap();
     let last = report.ledger.unwrap();
+    assert_eq!(outline(&ws).await[..life.len()], life);
     assert_eq!(home.attic.keys("ledger/"), [key::ledger(last)]);
     let first = key::log_seq(&home.attic.keys("log/")[0]).unwrap();
     assert_eq!((first, report.records_removed), (last + 1, last));
@@ -609,6 +635,7 @@ async fn old_records_go_and_a_ledger_stays() {
     home.save(&writer).await;
     let second = prune(&ws, apply(keep_last(2))).await.unwrap();
     assert!(second.ledger.unwrap() > last);
+    assert_eq!(outline(&ws).await[..life.len()], life);
     assert_eq!(home.attic.keys("ledger/").len(), 1);
     let bytes = home
         .attic

@@ -32,7 +32,7 @@ mod _nbws {
     #[pymodule_export]
     use crate::snapshot::{FileReader, SnapshotReader, TarReader};
     #[pymodule_export]
-    use crate::upkeep::{children, doctor};
+    use crate::upkeep::{children, doctor, tally};
     #[pymodule_export]
     use crate::workspace::Workspace;
 

@@ -9,7 +9,7 @@ use nbws_engine::report::{
 };
 use nbws_engine::{
     Claimed, ForgottenSnapshot, Forked, FoundSession, LogEvent, PinnedSnapshot, PruneReport,
-    TargetState, WaitingMark,
+    Tallied, TargetState, WaitingMark,
 };
 use pyo3::types::{PyDict, PyDictMethods, PyList, PyListMethods, PyString};
 use pyo3::{Bound, IntoPyObjectExt, PyAny, PyResult, Python, pyfunction};
@@ -87,7 +87,8 @@ plain_list!(
     ForgottenSnapshot,
     PinnedSnapshot,
     WaitingMark,
-    LogEvent
+    LogEvent,
+    Tallied
 );
 
 impl Plain for Option<Retention> {
@@ -191,6 +192,7 @@ reports! {
         seq, time_ms, kind, state, epoch, writer, snapshot, comment, info, partial, framework, python, resident, take_over, purge,
         bytes, files, objects, stored_bytes,
     }
+    Tallied { id, events, snapshots, kind, problem, requests }
     DoctorReport {
         url, client, multi_writer, sequential_create, rounds, rounds_with_one_winner, most_winners, losers_wrote, unclear,
         read_after_write, list_after_write, multipart, clock_offset_s, recorded, findings, requests, duration_s,

@@ -23,3 +23,19 @@ pub(crate) fn children(py: Python<'_>, url: String, options: &Bound<'_, PyDict>)
         nbws_engine::children(&url, &options.store).await
     })
 }
+
+/// Looks at many repositories below a URL, a bounded number at once.
+#[pyfunction]
+pub(crate) fn tally(
+    py: Python<'_>,
+    url: String,
+    options: &Bound<'_, PyDict>,
+    ids: Vec<String>,
+    whole: bool,
+    parallel: usize,
+) -> PyResult<Job> {
+    let options = options::open(options)?;
+    Job::start(py, Interrupt::Drop, async move {
+        nbws_engine::tally(&url, &options.store, ids, whole, parallel).await
+    })
+}

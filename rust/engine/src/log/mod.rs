@@ -3,6 +3,7 @@
 //! It decides nothing about work: a lost race is handed back, and the verb says what becomes of it.
 
 mod append;
+mod glance;
 mod head;
 mod hint;
 mod ledger;
@@ -11,6 +12,7 @@ mod read;
 mod tests;
 
 pub(crate) use append::{Appended, append, is_refusal};
+pub(crate) use glance::newest_record;
 pub(crate) use head::{LogHead, find_head, find_readable_head};
 pub(crate) use hint::write_hint;
 pub(crate) use ledger::{newest_ledger, remove_records, write_ledger};

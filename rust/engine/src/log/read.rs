@@ -27,7 +27,7 @@ pub(super) fn decode_slot(repository: RepositoryId, seq: u64, bytes: &Bytes) -> 
 }
 
 /// Names the slot in an error about its bytes.
-fn at_slot(seq: u64, error: Error) -> Error {
+pub(super) fn at_slot(seq: u64, error: Error) -> Error {
     let why = match error.subject() {
         "" => error.message().to_owned(),
         subject => format!("{} ({subject})", error.message()),

@@ -7,7 +7,9 @@ use crate::whole_log::whole_log;
 use crate::workspace::Access;
 use nbws_core::Result;
 use nbws_core::id::WriterId;
+use nbws_core::ledger::{Log, Past};
 use nbws_core::record::{Body, Record};
+use std::collections::BTreeMap;
 
 /// Records read at once while the last claim is looked for.
 const STEP: u64 = 64;
@@ -23,7 +25,38 @@ pub(super) async fn history(access: &Access, since_claim: bool) -> Result<Vec<Lo
         return Ok(records.iter().map(event).collect());
     }
     let log = whole_log(access, Some(&newest)).await?;
-    Ok(log.records().iter().map(event).collect())
+    Ok(events(&log))
+}
+
+/// Every record of the log, oldest first: in full where it is still there, in short where only the ledger tells of it.
+pub(crate) fn events(log: &Log) -> Vec<LogEvent> {
+    let known = log.history().last().map_or(0, |past| past.seq);
+    let kept: BTreeMap<u64, &Record> = log.records().iter().map(|r| (r.seq, r)).collect();
+    let past = log
+        .history()
+        .iter()
+        .map(|past| kept.get(&past.seq).map_or_else(|| told(past), |r| event(r)));
+    let newer = log.records().iter().filter(|r| r.seq > known).map(event);
+    past.chain(newer).collect()
+}
+
+/// What the ledger says of a record that was removed.
+fn told(past: &Past) -> LogEvent {
+    LogEvent {
+        seq: past.seq,
+        time_ms: past.time_ms,
+        kind: past.kind.clone(),
+        state: past.state.name().to_owned(),
+        epoch: past.epoch,
+        writer: past.writer.to_hex(),
+        comment: past.comment.clone(),
+        info: past.info.clone(),
+        bytes: past.usage.bytes,
+        files: past.usage.files,
+        objects: past.usage.objects,
+        stored_bytes: past.usage.stored_bytes,
+        ..LogEvent::default()
+    }
 }
 
 /// Who opened the epoch in force.
@@ -71,7 +104,7 @@ async fn read(access: &Access, first: u64, last: u64) -> Result<Vec<Record>> {
     read_from(&*access.store, access.inner.repository(), first, last).await
 }
 
-fn event(record: &Record) -> LogEvent {
+pub(crate) fn event(record: &Record) -> LogEvent {
     let mut event = LogEvent {
         seq: record.seq,
         time_ms: record.time_ms,

@@ -5,7 +5,7 @@ mod append;
 mod change;
 mod claim;
 mod heartbeat;
-mod history;
+pub(crate) mod history;
 mod hold;
 mod look;
 mod report;

@@ -4,6 +4,7 @@
 //! have a single winner goes through it, and it is never repeated blindly.
 
 mod azure;
+mod below;
 mod connect;
 mod counting;
 mod discarding;
@@ -21,6 +22,7 @@ mod s3;
 pub mod testkit;
 mod throttle;
 
+pub use below::Below;
 pub use counting::{Counting, RequestTotals};
 pub use discarding::Discarding;
 pub use exclusive::Exclusive;
