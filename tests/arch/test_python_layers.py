@@ -23,6 +23,8 @@ MAY_IMPORT_ENGINE = {
     "nbws.backups",
     "nbws.notebook",
     "nbws.notebooks",
+    "nbws.purging",
+    "nbws.aftercare",
     "nbws.session",
     "nbws.starting",
 }
