@@ -94,8 +94,8 @@ class Workspace:
     def restore(self, directory: str | os.PathLike[str], options: dict[str, Any]) -> Job:
         """Restores into a directory."""
 
-    def snapshots(self) -> Job:
-        """Lists the snapshots, oldest first."""
+    def snapshots(self, default_retention: dict[str, Any] | None = None) -> Job:
+        """Lists the snapshots, oldest first, with dates by these rules if the repository has none of its own."""
 
     def rescues(self) -> Job:
         """Lists the rescues that were not dismissed, oldest first."""
@@ -118,8 +118,15 @@ class Workspace:
     def setting(self, key: str) -> Job:
         """Returns what is set under a key, as JSON text, or None."""
 
-    def set_setting(self, key: str, value: str | None = None) -> Job:
-        """Sets a key to a value, given as JSON text, or removes it."""
+    def set_setting(self, key: str, value: str | None = None, first: bool = False) -> Job:
+        """Sets a key to a value, given as JSON text, or removes it; with first only while it is no notebook."""
+
+    @property
+    def created_ms(self) -> int:
+        """When the repository was made, milliseconds since 1970 UTC."""
+
+    def keep_ballast(self) -> Job:
+        """Stores the ballast if it is missing; whether it is there now."""
 
     def session(self) -> Job:
         """Returns the newest session of this machine, or None."""
@@ -151,6 +158,9 @@ class Workspace:
     def purge(self) -> Job:
         """Removes the data of a deleted notebook; returns the bytes removed."""
 
+    def purge_plan(self) -> Job:
+        """Returns the bytes that a purge would remove."""
+
     def set_latch(self, directory: str | os.PathLike[str], why: str) -> Job:
         """Keeps the saves of a directory from the head."""
 
@@ -164,7 +174,7 @@ class Workspace:
         """Checks what is stored. Options: read_data, a fraction."""
 
     def prune(self, options: dict[str, Any]) -> Job:
-        """Prunes. Options: apply force grace retention default_retention repack."""
+        """Prunes. Options: apply force grace retention default_retention repack time_limit."""
 
     def cancel_prune(self) -> Job:
         """Withdraws the newest mark; its number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ __all__ = [
     "Writer",
     "settings_from",
     "status_of",
+    "unreadable",
     "utc_now",
 ]
 
@@ -70,6 +72,7 @@ class Event(Report):
         purge: whether the tombstone gave the data up.
         bytes, files: size of the workspace after it.
         objects, stored_bytes: what the store holds after it.
+        unread: why the records after it can't be read, if there are such; None for all but the last event.
     """
 
     seq: int
@@ -91,6 +94,7 @@ class Event(Report):
     files: int
     objects: int
     stored_bytes: int
+    unread: str | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Event:
@@ -157,7 +161,8 @@ class Status(Report):
 
     Attributes:
         id, name: of the notebook.
-        state: one of `STATES`, or ``"NONE"`` for a repository that was never made a notebook.
+        state: one of `STATES`; ``"NONE"`` for a repository that was never made a notebook; ``"UNKNOWN"`` if its newest
+            record can't be read, and ``info`` says why.
         info: why it is in that state, as far as the program said.
         storage_used: bytes that are kept in the store for it, with history and metadata.
         storage_free: bytes of a workspace that are free of charge; not what remains of them.
@@ -201,6 +206,9 @@ def status_of(
     """
     newest = events[-1] if events else None
     state = newest.state if newest else "NONE"
+    unread = newest.unread if newest else None
+    if unread is not None:
+        state = "UNKNOWN"
     runs = [event for event in events if event.kind == "state" and event.state == "RUNNING"]
     starts = [event for before, event in zip([None, *events], events, strict=False) if _comes_to_run(before, event)]
     rests = [event for before, event in zip([None, *events], events, strict=False) if _comes_to_rest(before, event)]
@@ -219,7 +227,7 @@ def status_of(
         id=identity,
         name=settings.name if settings else None,
         state=state,
-        info=_cause(events),
+        info=unread or _cause(events),
         storage_used=newest.stored_bytes if newest else 0,
         storage_free=FREE_BYTES,
         started_at=started,
@@ -230,6 +238,11 @@ def status_of(
         rpo_seconds=max(0.0, (now - last).total_seconds()) if is_running and last else None,
         rescues=rescues,
     )
+
+
+def unreadable(identity: str, why: str) -> Status:
+    """Returns what can be said of a notebook whose log can't be read."""
+    return dataclasses.replace(status_of(identity, None, (), None, utc_now()), state="UNKNOWN", info=why)
 
 
 def _comes_to_run(before: Event | None, event: Event) -> bool:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from nbws.aftercare import look_after
 from nbws.calls import Call, twin, verb
 from nbws.costs import Costs
 from nbws.errors import Conflict, Fenced, InvalidState, NbwsError
@@ -185,6 +186,7 @@ class Notebook(Costs):
         *,
         deadline: float | None = None,
         failed: str | None = None,
+        prune: bool | None = None,
         limit_rate: int | None = None,
         threads: int | None = None,
         progress: ProgressTarget = None,
@@ -197,6 +199,9 @@ class Notebook(Costs):
         Args:
             deadline: seconds after which what is whole is saved: notebooks and code first, then small files, then large ones.
             failed: the program failed, and why: the notebook ends in FAILED instead of STOPPED.
+            prune: once it is STOPPED, prune if the last prune is older than a week: for at most a minute, and never more than
+                20 % of the stored bytes. What came of it is one of the ``warnings``; its failure is none of the stop. None: unless
+                there is a deadline.
             limit_rate: as for `Workspace.save`, like all that follows.
             threads: threads to use.
             progress: called with a `Progress`.
@@ -231,6 +236,8 @@ class Notebook(Costs):
             end = "failed" if failed and state != "SYNC_FAILED" else "stopped"
             yield self._engine.change_state(run.place, end, None, short(failed))
             notes = yield from self._run.end(run)
+            if end == "stopped" and (deadline is None if prune is None else prune):
+                notes = (*notes, *(yield from look_after(self._run, self._defaults)))
             return dataclasses.replace(report, warnings=(*report.warnings, *notes))
 
         return Call(steps, progress=progress, label="stop", hold=self._exclusive)

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from types import EllipsisType  # noqa: TC003  # others look the types of arguments up at run time
+from typing import TYPE_CHECKING, Any, Literal
 
 from nbws import _nbws
 from nbws.accounts import Accounts
+from nbws.aftercare import keep_room
 from nbws.calls import Call, twin, verb
 from nbws.config import parse_duration
-from nbws.errors import AlreadyExists, InvalidInput, InvalidState, NotFound
-from nbws.lifecycle import STATES, NotebookSettings, Status, utc_now
+from nbws.defaults import ContainerDefaults
+from nbws.errors import AlreadyExists, InvalidInput, NotFound
+from nbws.lifecycle import STATES, NotebookSettings, Status, unreadable, utc_now
 from nbws.listing import Listing
 from nbws.notebook import Notebook
+from nbws.purging import UNREADABLE, Orphan, PurgeReport, Purging, checked_id, is_id
 from nbws.store import locate
-from nbws.values import Report
 from nbws.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from nbws.calls import Steps
+    from nbws.defaults import Defaults
     from nbws.exclusive import EpochSource
+    from nbws.retention import Retention
     from nbws.store import StoreLike
 
 __all__ = ["CONTAINER", "Notebooks", "Orphan", "PurgeReport"]
@@ -34,51 +37,12 @@ __all__ = ["CONTAINER", "Notebooks", "Orphan", "PurgeReport"]
 CONTAINER = "notebooks_workspace"
 """The container in which notebooks lie, each below its id."""
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _MAX_NAME_BYTES = 256
 _MAX_LABELS = 64
 _LEAST_LIMIT_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan(Report):
-    """Data of a deleted notebook.
-
-    Attributes:
-        id, name: of the notebook.
-        deleted_at: when it was deleted.
-        stored_bytes: what its data takes in the store.
-        age_days: days since it was deleted.
-    """
-
-    id: str
-    name: str | None
-    deleted_at: datetime
-    stored_bytes: int
-    age_days: float
-
-
-@dataclass(frozen=True, slots=True)
-class PurgeReport(Report):
-    """What a purge removed, or would remove.
-
-    Attributes:
-        id: of the notebook.
-        applied: whether it was done; otherwise this is the plan.
-        bytes: stored bytes.
-        snapshots, rescues: snapshots and rescues that go with them.
-        warnings: what a person should know; a purge can't be undone.
-    """
-
-    id: str
-    applied: bool
-    bytes: int
-    snapshots: int
-    rescues: int
-    warnings: tuple[str, ...]
-
-
-class Notebooks(Accounts):
+class Notebooks(Accounts, Purging):
     """The notebooks of one container.
 
     Args:
@@ -109,6 +73,9 @@ class Notebooks(Accounts):
         self._state_dir = state_dir
         self._exclusive = exclusive
         self._clock = clock
+        self._defaults = ContainerDefaults(
+            self.url, {"state_dir": state_dir, "store": self._options, "exclusive": exclusive}
+        )
 
     def __repr__(self) -> str:
         return f"Notebooks({self.url!r})"
@@ -168,11 +135,15 @@ class Notebooks(Accounts):
                     f"there is a notebook {identity}, or there was one", operation="create", path=identity
                 )
             # A create that was interrupted between the two is finished by repeating it.
-            yield engine.set_setting("notebook", json.dumps(settings.to_setting()))
+            text = json.dumps(settings.to_setting())
+            yield engine.set_setting("notebook", text, True)
             seq = yield engine.change_state(None, "stopped", None, "created")
             events = yield engine.history(False)
             if any(event["kind"] == "state" and event["seq"] < seq for event in events):
                 raise AlreadyExists(f"somebody else made a notebook {identity}", operation="create", path=identity)
+            # Whoever lost may have written settings before this state, but not after it.
+            yield engine.set_setting("notebook", text)
+            yield from keep_room(engine)
             return notebook
 
         return Call(steps, hold=self._exclusive)
@@ -197,7 +168,7 @@ class Notebooks(Accounts):
         """Lists the ids in the container, sorted; those of deleted notebooks and of plain repositories too. A few listings."""
         return Call.one(
             lambda: _nbws.children(self.url, {"store": self._options}),
-            lambda names: [name for name in names if _ID.fullmatch(name)],
+            lambda names: [name for name in names if is_id(name)],
         )
 
     ids_async = twin(ids)
@@ -212,6 +183,8 @@ class Notebooks(Accounts):
         after: str | None = None,
     ) -> Call[Listing[Status]]:
         """Lists notebooks with their status, sorted by id.
+
+        One whose log can't be read is listed whatever was asked for, with state ``"UNKNOWN"`` and the reason as its ``info``.
 
         Args:
             state: only these states; ``"NONE"`` for repositories that are no notebooks.
@@ -231,95 +204,59 @@ class Notebooks(Accounts):
             for name in (yield _nbws.children(self.url, {"store": self._options})):
                 if limit is not None and len(found) >= limit:
                     break
-                if not _ID.fullmatch(name) or (after is not None and name <= after):
+                if not is_id(name) or (after is not None and name <= after):
                     continue
                 try:
-                    notebook = yield from self._open(name)
+                    status = yield from self._listed(name, wanted, labels)
                 except NotFound:
                     continue
-                if labels:
-                    settings = yield from notebook._run.settings(required=False)  # noqa: SLF001
-                    if settings is None or not labels.items() <= settings.labels.items():
-                        continue
-                status = yield from notebook._run.status()  # noqa: SLF001
-                if wanted is None or status.state in wanted:
+                except UNREADABLE as error:
+                    # It may be any of those that were asked for, and somebody has to look after it.
+                    status = unreadable(name, f"{error.kind}: {error}")
+                if status is not None:
                     found.append(status)
             return Listing(Status, found)
 
         return Call(steps)
 
+    def _listed(self, identity: str, wanted: set[str] | None, labels: Mapping[str, str] | None) -> Steps[Status | None]:
+        notebook = yield from self._open(identity)
+        if labels:
+            settings = yield from notebook._run.settings(required=False)  # noqa: SLF001
+            if settings is None or not labels.items() <= settings.labels.items():
+                return None
+        status: Status = yield from notebook._run.status()  # noqa: SLF001
+        return status if wanted is None or status.state in {*wanted, "UNKNOWN"} else None
+
     list_async = twin(list)  # noqa: A003
 
     @verb
-    def orphans(self) -> Call[Listing[Orphan]]:
-        """Lists the data of deleted notebooks that was not purged, with what it takes and since when."""
+    def defaults(self) -> Call[Defaults]:
+        """Returns what holds for the notebooks of this container that say nothing else."""
+        return Call(self._defaults.read)
 
-        def steps() -> Steps[Listing[Orphan]]:
-            found: list[Orphan] = []
-            for name in (yield _nbws.children(self.url, {"store": self._options})):
-                if not _ID.fullmatch(name):
-                    continue
-                try:
-                    notebook = yield from self._open(name)
-                except NotFound:
-                    continue
-                events = yield from notebook._run.events()  # noqa: SLF001
-                tombs = [event for event in events if event.kind == "tombstone"]
-                if not tombs or tombs[-1].purge:
-                    continue
-                settings = yield from notebook._run.settings(required=False)  # noqa: SLF001
-                age = (self._clock() - tombs[-1].time).total_seconds() / 86_400
-                title = settings.name if settings else None
-                found.append(Orphan(name, title, tombs[-1].time, events[-1].stored_bytes, max(0.0, age)))
-            return Listing(Orphan, found)
-
-        return Call(steps)
-
-    orphans_async = twin(orphans)
+    defaults_async = twin(defaults)
 
     @verb
-    def purge(self, id: str, confirm: str | None = None) -> Call[PurgeReport]:  # noqa: A002
-        """Removes the data of a deleted notebook, for good. May be repeated after a crash.
+    def set_defaults(self, *, retention: Retention | EllipsisType | None = ...) -> Call[Defaults]:
+        """Sets what holds for the notebooks of this container that say nothing else, and returns what does now.
+
+        What is not given stays what it is. Each default is changed by one log record, so that of two changes at once none is lost.
 
         Args:
-            id: of the notebook.
-            confirm: the id once more; without it only the plan is returned.
-
-        Raises:
-            InvalidState: the notebook was not deleted.
-            InvalidInput: ``confirm`` is another id.
+            retention: which backups are kept (`Notebook.set_retention` overrides it); None: all but autosaves, which thin out.
         """
-        identity = checked_id(id)
-        if confirm is not None and confirm != identity:
-            raise InvalidInput("confirm is the id of the notebook, written out", operation="purge", path=identity)
+        given = {"retention": retention}
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not ...}
 
-        def steps() -> Steps[PurgeReport]:
-            notebook = yield from self._open(identity)
-            events = yield from notebook._run.events()  # noqa: SLF001
-            status = yield from notebook._run.status()  # noqa: SLF001
-            if status.state != "DELETING":
-                raise InvalidState(
-                    f"the notebook is {status.state}; delete it first, then its data can be purged",
-                    operation="purge",
-                    path=identity,
-                )
-            is_purged = any(event.purge for event in events)
-            report = PurgeReport(
-                id=identity,
-                applied=False,
-                bytes=events[-1].stored_bytes,
-                snapshots=0 if is_purged else sum(event.kind == "snapshot" for event in events),
-                rescues=0 if is_purged else len(status.rescues),
-                warnings=("a purge can't be undone",),
-            )
-            if confirm is None:
-                return report
-            freed = yield notebook._engine.purge()  # noqa: SLF001
-            return PurgeReport(identity, True, freed, report.snapshots, report.rescues, ())
+        def steps() -> Steps[Defaults]:
+            if changes:
+                yield from self._defaults.write(changes)
+            return (yield from self._defaults.read())
 
         return Call(steps, hold=self._exclusive)
 
-    purge_async = twin(purge)
+    set_defaults_async = twin(set_defaults)
 
     def _open(self, identity: str, *, create: bool = False, numeric_ids: bool = False) -> Steps[Notebook]:
         call = Workspace._open(  # noqa: SLF001  # a step of this verb
@@ -340,21 +277,7 @@ class Notebooks(Accounts):
                 operation="open notebook",
                 path=identity,
             ) from error
-        return Notebook(identity, workspace, self._clock)
-
-
-def checked_id(text: str) -> str:
-    """Returns an id that can be one.
-
-    Raises:
-        InvalidInput: it can't.
-    """
-    if not _ID.fullmatch(text):
-        raise InvalidInput(
-            f"{text!r} is no id of a notebook: letters, digits, - and _, beginning with a letter or digit, at most 63",
-            operation="open notebook",
-        )
-    return text
+        return Notebook(identity, workspace, self._clock, self._defaults)
 
 
 def _checked_name(name: str | None) -> str | None:

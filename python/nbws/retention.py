@@ -50,6 +50,19 @@ class Retention(Report):
         others = {name: value for name, value in values.items() if name != "keep_within_ms"}
         return cls(**others, keep_within=None if within is None else within / _MS)
 
+    @classmethod
+    def from_setting(cls, values: dict[str, Any]) -> Self:
+        """Builds the rules from what settings hold; keys of later versions are left alone."""
+        known = {field.name: values.get(field.name) for field in dataclasses.fields(cls)}
+        within = known.pop("keep_within")
+        return cls.from_engine({**known, "keep_within_ms": within})
+
+    def to_setting(self) -> dict[str, int | None]:
+        """Returns the rules as settings hold them: spans in milliseconds."""
+        rules = self.to_engine()
+        within = rules.pop("keep_within_ms")
+        return {**rules, "keep_within": within}
+
     def to_engine(self) -> dict[str, int | None]:
         """Returns the rules as the engine takes them."""
         rules = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -319,7 +319,11 @@ class _Run:
         assert self._notebook is not None  # noqa: S101  # for the type checker
         return self._background.start(
             self._notebook.stop_async(
-                deadline=self._watch.budget.of_save(), failed=failed, limit_rate=self._options.limit_rate
+                deadline=self._watch.budget.of_save(),
+                failed=failed,
+                # Whoever sent a signal waits for the end.
+                prune=not self._watch.budget.is_running,
+                limit_rate=self._options.limit_rate,
             )
         )
 

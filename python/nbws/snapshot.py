@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 from dataclasses import dataclass
-from datetime import MAXYEAR, UTC, datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -36,6 +36,8 @@ _BUFFER_BYTES = 1 << 20
 
 # Not fields: they are neither compared nor printed.
 _HANDLES = ("_opened", "_workspace")
+# What the engine says of pins and rules.
+_DATES = ("pinned_until_ms", "eviction_ms")
 
 
 class Browsable(SavedState):
@@ -259,7 +261,8 @@ class Snapshot(Browsable):
         partial: whether a deadline or quota left work out.
         origin: what made it, such as ``"save"``.
         pinned: whether nothing may drop it now.
-        eviction_date: from when on it may be dropped, or None if nothing says.
+        eviction_date: from when on it may be dropped, by the rules in force and its pins, if no other snapshot is made; in the
+            past, if the next prune drops it; None if time alone never does.
     """
 
     pinned: bool = False
@@ -268,10 +271,9 @@ class Snapshot(Browsable):
     @classmethod
     def from_engine(cls, values: dict[str, Any]) -> Self:
         """Builds the snapshot from the dict that the engine returned; the reason belongs to rescues."""
-        until = time_from_ms(values["pinned_until_ms"])
-        kept = {key: value for key, value in values.items() if key not in {"reason", "pinned_until_ms"}}
+        until, dated = time_from_ms(values["pinned_until_ms"]), time_from_ms(values["eviction_ms"])
+        kept = {key: value for key, value in values.items() if key not in _DATES and key != "reason"}
         pinned = until is not None and until > datetime.now(UTC)
-        dated = until if until is not None and until.year < MAXYEAR else None
         return super().from_engine({**kept, "pinned": pinned, "eviction_date": dated})
 
 
@@ -284,7 +286,7 @@ class Rescue(Browsable):
     @classmethod
     def from_engine(cls, values: dict[str, Any]) -> Self:
         """Builds the rescue from the dict that the engine returned; pins belong to snapshots."""
-        return super().from_engine({key: value for key, value in values.items() if key != "pinned_until_ms"})
+        return super().from_engine({key: value for key, value in values.items() if key not in _DATES})
 
 
 def _is_directory(text: str) -> bool:

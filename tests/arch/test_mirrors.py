@@ -45,8 +45,8 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
 INTERNAL = {"Claimed", "Forked", "FoundSession", "Tallied", "TargetState"}
 # Engine fields that a class leaves out, and fields that it adds.
 LEFT_OUT: dict[type[reports.Report], set[str]] = {
-    Snapshot: {"reason", "pinned_until_ms"},
-    Rescue: {"pinned_until_ms"},
+    Snapshot: {"reason", "pinned_until_ms", "eviction_ms"},
+    Rescue: {"pinned_until_ms", "eviction_ms"},
 }
 ADDED: dict[type[reports.Report], set[str]] = {
     Snapshot: {"pinned", "eviction_date"},

@@ -25,6 +25,8 @@ MAY_IMPORT_ENGINE = {
     "nbws.costs",
     "nbws.notebook",
     "nbws.notebooks",
+    "nbws.purging",
+    "nbws.aftercare",
     "nbws.session",
     "nbws.starting",
 }

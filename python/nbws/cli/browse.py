@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,6 @@ from nbws.reports import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from nbws.snapshot import Snapshot
 
@@ -52,6 +52,7 @@ def print_snapshots(found: Sequence[Snapshot]) -> None:
                 for word in (
                     "(partial)" if snapshot.partial else "",
                     "(pinned)" if snapshot.pinned else "",
+                    _evicted(snapshot),
                     snapshot.comment or "",
                 )
                 if word
@@ -60,6 +61,14 @@ def print_snapshots(found: Sequence[Snapshot]) -> None:
         for snapshot in found
     ]
     print_table(("snapshot", "time", "files", "size", "comment"), rows)
+
+
+def _evicted(snapshot: Snapshot) -> str:
+    """When it goes, if time alone says so."""
+    date = snapshot.eviction_date
+    if date is None:
+        return ""
+    return f"(until {date:%Y-%m-%d})" if date > datetime.now(UTC) else "(until the next prune)"
 
 
 @click.command(short_help="List work that was kept beside the head, or dismiss it.")

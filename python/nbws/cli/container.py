@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from nbws.notebooks import Notebooks
 
 _CONFIG = "nbws.toml"
-_COLOURS = {"RUNNING": "green", "ERROR": "red", "FAILED": "red", "SYNC_FAILED": "red", "DELETING": "yellow"}
+_COLOURS = {
+    "RUNNING": "green",
+    "ERROR": "red",
+    "UNKNOWN": "red",
+    "FAILED": "red",
+    "SYNC_FAILED": "red",
+    "DELETING": "yellow",
+}
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 store_option: Callable[..., Any] = click.option(

@@ -33,6 +33,7 @@ _NEXT = {
     "SYNC_FAILED": "nbws notebook save {id}, where it ran: it sends what is missing",
     "RESTARTING": "wait; if the restart was interrupted, restart or start it again",
     "DELETING": "nbws notebook purge {id} removes its data for good",
+    "UNKNOWN": "its log can't be read: nbws check with its URL says what is damaged",
 }
 
 
@@ -48,6 +49,8 @@ class _Verbs(LazyGroup):
         "backups": "nbws.cli.notebook",
         "pin": _LIFE,
         "unpin": _LIFE,
+        "retention": "nbws.cli.notebook_rules",
+        "defaults": "nbws.cli.notebook_rules",
         "fork": _LIFE,
         "history": "nbws.cli.notebook",
         "delete": _LIFE,
@@ -120,7 +123,7 @@ def list_(
             _since(status, now),
             ago(status.last_snapshot, now),
             format_size(status.storage_used),
-            " ".join(part for part in (status.name or "", _rescued(status)) if part),
+            " ".join(part for part in (status.name or "", _rescued(status), _unreadable(status)) if part),
         )
         for status in found
     ]
@@ -130,6 +133,10 @@ def list_(
 def _since(status: Status, now: datetime) -> str:
     began = status.started_at if status.state == "RUNNING" else status.stopped_at
     return "" if began is None else span((now - began).total_seconds())
+
+
+def _unreadable(status: Status) -> str:
+    return printable(status.info or "") if status.state == "UNKNOWN" else ""
 
 
 def _rescued(status: Status) -> str:
@@ -237,17 +244,23 @@ def _told(event: Event) -> str:
 @store_option
 @json_option
 def orphans(store: str | None, *, as_json: bool) -> None:
-    """List the data of deleted notebooks: what it takes, and since when."""
+    """List the data of deleted notebooks, and what forks and creations have left that failed: what it takes, since when."""
     found = open_container(store).orphans()
     if as_json:
         print_json({"orphans": [item.to_dict() for item in found]})
         return
     if not found:
-        click.echo("no orphans: no deleted notebook has data left")
+        click.echo("no orphans: no deleted notebook and no failed fork has data left")
         return
     rows = [
-        (item.id, span(timedelta(days=item.age_days).total_seconds()), format_size(item.stored_bytes), item.name or "")
+        (
+            item.id,
+            item.reason,
+            span(timedelta(days=item.age_days).total_seconds()),
+            format_size(item.stored_bytes),
+            item.name or "",
+        )
         for item in found
     ]
-    print_table(("id", "deleted since", "stored", "name"), rows)
+    print_table(("id", "what", "since", "stored", "name"), rows)
     click.echo("nbws notebook purge ID removes one for good")

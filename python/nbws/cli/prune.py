@@ -7,52 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbws.cli.output import heading, json_option, lock_of, lock_option, print_json, printable, progress_bar
-from nbws.config import parse_duration
-from nbws.errors import InvalidInput
+from nbws.cli.rules import SpanType, rule_options, rules_of
 from nbws.reports import format_size
 
 if TYPE_CHECKING:
-    from nbws.retention import PruneReport, Retention
+    from nbws.retention import PruneReport
 
 _LISTED = 20
 _ID_DIGITS = 12
-
-
-class _DurationType(click.ParamType[float]):
-    """Seconds, or text such as 24h."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the span in seconds."""
-        try:
-            return parse_duration(float(value) if _is_number(value) else value)
-        except InvalidInput as error:
-            self.fail(str(error), param, ctx)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) or str(value).isdecimal()
-
-
-_COUNT = click.IntRange(min=0)
 
 
 @click.command(short_help="Forget old snapshots and delete what nothing needs; shows the plan unless --apply.")
 @click.argument("url")
 @click.option("--apply", is_flag=True, help="Do it; otherwise only tell what would be done.")
 @click.option("--force", is_flag=True, help="Also if more than 20 % of the stored bytes would go.")
-@click.option(
-    "--grace", type=_DurationType(), help="Time between mark and delete, such as 24h (the default); at least 1h."
-)
-@click.option("--retained-number", type=_COUNT, metavar="N", help="Keep at most N snapshots.")
-@click.option("--lifetime-in-days", type=_COUNT, metavar="N", help="Give up snapshots older than N days,")
-@click.option("--lifetime-eviction-threshold", type=_COUNT, metavar="N", help="from position N on; 0 is the newest.")
-@click.option("--keep-last", type=_COUNT, metavar="N", help="Keep the newest N, whatever the options above say.")
-@click.option("--keep-within", type=_DurationType(), help="Keep all that are younger, such as 30d.")
-@click.option("--keep-daily", type=_COUNT, metavar="N", help="Keep the newest of each of N days.")
-@click.option("--keep-weekly", type=_COUNT, metavar="N", help="Keep the newest of each of N weeks.")
-@click.option("--keep-monthly", type=_COUNT, metavar="N", help="Keep the newest of each of N months.")
+@click.option("--grace", type=SpanType(), help="Time between mark and delete, such as 24h (the default); at least 1h.")
+@rule_options
 @click.option("--repack/--no-repack", default=True, help="Copy what is needed out of packs that are mostly dead.")
 @lock_option
 @json_option
@@ -69,18 +39,22 @@ def prune(  # one parameter for each option
 ) -> None:
     """Forget snapshots of the repository at URL by the rules given, or by its own, and delete what nothing needs.
 
+    A notebook without rules of its own follows the defaults of its container.
+
     Shows the plan unless --apply is given. What is marked now is deleted by a prune after the grace. Without any rule every
     snapshot is kept; the newest and pinned ones always are.
     """
+    from nbws.defaults import container_rules
     from nbws.workspace import Workspace
 
     workspace = Workspace.open(url, exclusive=lock_of(lock_file))
     with progress_bar("prune") as progress:
         report = workspace.prune(
-            _retention(rules),
+            rules_of(rules),
             apply=apply,
             force=force,
             grace="24h" if grace is None else grace,
+            default_retention=container_rules(workspace),
             repack=repack,
             progress=progress,
         )
@@ -88,12 +62,6 @@ def prune(  # one parameter for each option
         print_json(report.to_dict())
     else:
         print_prune(report)
-
-
-def _retention(rules: dict[str, Any]) -> Retention | None:
-    from nbws.retention import Retention
-
-    return Retention(**rules) if any(value is not None for value in rules.values()) else None
 
 
 def print_prune(report: PruneReport) -> None:
@@ -133,7 +101,7 @@ def print_prune(report: PruneReport) -> None:
 @click.command(short_help="Keep a snapshot whatever the rules of prune say.")
 @click.argument("url")
 @click.argument("snapshot")
-@click.option("--for", "span", type=_DurationType(), help="For so long, such as 30d; otherwise for good.")
+@click.option("--for", "span", type=SpanType(), help="For so long, such as 30d; otherwise for good.")
 @click.option("--comment", metavar="TEXT", help="A note.")
 @lock_option
 @json_option

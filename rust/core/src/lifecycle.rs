@@ -62,6 +62,7 @@ impl Step {
 /// - Restarting may go to stopping: otherwise the edits of a session that is told to stop meanwhile could not be saved.
 /// - Starting can't go to stopping: nothing ran; an interrupted start has failed.
 /// - Stopping may end in failed: the program failed, its work was saved.
+/// - A snapshot of a session keeps the state: what a final save leads to is a record of its own, written once all is known.
 /// - A session may save while it starts (unsaved work of the last session on this disk) and while it restarts.
 /// - A one-shot snapshot keeps the state; a live notebook that it took over is stopped, a failed sync is made good by it,
 ///   unless work was left out again.
@@ -125,21 +126,8 @@ const STEPS: &[(Step, State, &[State])] = &[
     ),
     (Step::Session, State::Starting, &[State::Starting]),
     (Step::Session, State::Running, &[State::Running]),
-    (
-        Step::Session,
-        State::Stopping,
-        &[
-            State::Stopping,
-            State::Stopped,
-            State::SyncFailed,
-            State::Failed,
-        ],
-    ),
-    (
-        Step::Session,
-        State::SyncFailed,
-        &[State::SyncFailed, State::Stopped],
-    ),
+    (Step::Session, State::Stopping, &[State::Stopping]),
+    (Step::Session, State::SyncFailed, &[State::SyncFailed]),
     (Step::Session, State::Restarting, &[State::Restarting]),
     (Step::OneShot, State::None, &[State::None]),
     (Step::OneShot, State::Starting, &[State::Stopped]),

@@ -9,7 +9,7 @@ pub use body::{
     Body, CancelBody, ClaimBody, DismissBody, Kind, MarkBody, RepackBody, RescueBody, SettingsBody,
     SnapshotBody, StateBody, SweepBody, SweptBody, TombstoneBody,
 };
-pub use settings::{Pin, Retention, Settings};
+pub use settings::{Fork, Pin, Retention, Settings};
 
 use crate::canonical;
 use crate::error::{Error, ErrorKind, Result};

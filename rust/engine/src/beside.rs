@@ -1,5 +1,6 @@
 //! Records that carry on what is there: a comment, a rescue given up, settings, a step of prune.
 
+use crate::ballast;
 use crate::clock::Deadline;
 use crate::log::{Appended, LogHead, append};
 use crate::session::COMMIT_PATIENCE;
@@ -115,10 +116,12 @@ pub(crate) async fn append_once(
     check_append(newest, &record)?;
     let bytes = Bytes::from(record.encode()?);
     let deadline = Deadline::after(COMMIT_PATIENCE);
-    Ok(
-        match append(&*access.store, &record, &bytes, deadline).await? {
-            Appended::Acknowledged => Beside::Appended(Box::new(LogHead { record, bytes })),
-            Appended::Lost { newer } => Beside::Lost(newer),
-        },
-    )
+    let mut appended = append(&*access.store, &record, &bytes, deadline).await;
+    if ballast::is_for(&record.body) && ballast::made_room(access, appended.as_ref().err()).await {
+        appended = append(&*access.store, &record, &bytes, deadline).await;
+    }
+    Ok(match appended? {
+        Appended::Acknowledged => Beside::Appended(Box::new(LogHead { record, bytes })),
+        Appended::Lost { newer } => Beside::Lost(newer),
+    })
 }

@@ -1,7 +1,8 @@
 //! Fork: an independent repository that begins with one snapshot of this one. The store copies the objects itself.
 //!
 //! The copy keeps the names of packs, whose headers go on naming the repository that wrote them; `format` says whose are accepted.
-//! Order: pin the snapshot, make `format`, copy, verify, append the record. Before the record the new repository is empty.
+//! Order: note the fork in the settings of the source, which keeps the snapshot, make `format`, copy, verify, append the record.
+//! Before the record the new repository is empty; a fork that died there is finished by repeating it.
 
 use crate::base;
 use crate::beside::{Beside, append_once, following};
@@ -9,7 +10,7 @@ use crate::cancel::CancelToken;
 use crate::clock::{Stopwatch, now_ms};
 use crate::report::Requests;
 use crate::resolve::resolve;
-use crate::settings::{Edit, change_settings, read_settings};
+use crate::settings::{Edit, change_settings};
 use crate::store::{Created, Exclusive, ObjectInfo, Store};
 use crate::whole_log::whole_log;
 use crate::workspace::{Access, Workspace};
@@ -18,7 +19,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::format::Format;
 use nbws_core::frame::FrameKind;
 use nbws_core::id::{RepositoryId, SnapshotId, WriterId};
-use nbws_core::record::{Body, Head, Place, Record, SnapshotBody, Usage};
+use nbws_core::record::{Body, Fork as ForkNote, Head, Place, Record, SnapshotBody, Usage};
 use nbws_core::{Error, ErrorKind, Result, key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use std::sync::Arc;
 const FORK: &str = "fork";
 /// Copies in flight.
 const CONCURRENCY: usize = 16;
-/// Longer than any copy takes; a fork that dies leaves the pin, and it ends by itself.
-const PIN_MS: u64 = 24 * 3_600_000;
+/// Longer than any copy takes; a fork that dies leaves its note, which ends by itself.
+const LONGEST_MS: u64 = 24 * 3_600_000;
 
 /// What a fork made.
 #[derive(Clone, Debug, Default)]
@@ -50,39 +51,27 @@ pub struct Forked {
 
 impl Workspace {
     /// Makes the repository at `url`, another prefix of the same bucket, which begins with `snapshot`. Later changes of either don't
-    /// concern the other.
+    /// concern the other. What is copied is kept meanwhile, and the source can't be purged. May be repeated after a failure.
     ///
-    /// `AlreadyExists` if there is a repository, `NotFound` if there is no such snapshot, `Unsupported` if the store can't copy.
+    /// `AlreadyExists` if there is a repository with records, or of other origin, `NotFound` if there is no such snapshot,
+    /// `Unsupported` if the store can't copy.
     pub async fn fork(&self, snapshot: &str, url: &str) -> Result<Forked> {
         let watch = Stopwatch::start();
         let source = self.access(None, CancelToken::new());
         let (body, index) = described(&source, snapshot).await?;
         let id = body.snapshot.to_hex();
-        let pins = read_settings(&source).await?.pins()?;
-        let is_pinned = pins.iter().any(|pin| pin.snapshot == body.snapshot);
-        if !is_pinned {
-            let pin = Edit::Pin {
-                name: id.clone(),
-                until_ms: Some(now_ms() + PIN_MS),
-                comment: Some("is being forked".to_owned()),
-            };
-            change_settings(&source, pin).await?;
-        }
-        let target = self.make_fork(url).await?;
-        let access = target.access(None, CancelToken::new());
-        let (objects, bytes) = copy_all(&source, &access).await?;
-        let usage = Usage {
-            bytes: body.bytes,
-            files: body.files,
-            objects: objects + 2,
-            stored_bytes: bytes,
+        let name = last_part(url);
+        let fork = ForkNote {
+            snapshot: body.snapshot,
+            target: name.clone(),
+            until_ms: now_ms() + LONGEST_MS,
         };
-        // What the record is about to name can be read there.
-        base::frame(&access, None, &body.root, FrameKind::Chunks).await?;
-        append_first(&access, body, index, usage).await?;
-        if !is_pinned {
-            change_settings(&source, Edit::Unpin(id.clone())).await?;
-        }
+        change_settings(&source, Edit::BeginFork(fork)).await?;
+        let made = self.make_copy(&source, url, (body, index)).await;
+        // Also after a failure: what was copied is found again by repeating it. If this fails, the note ends by itself.
+        let ended = change_settings(&source, Edit::EndFork(name)).await;
+        let (target, access, (objects, bytes)) = made?;
+        ended?;
         let moved = |access: &Access| access.totals().bytes_up + access.totals().bytes_down;
         Ok(Forked {
             repository: target.repository_id(),
@@ -93,6 +82,28 @@ impl Workspace {
             bytes_moved: moved(&source) + moved(&access),
             duration_s: watch.elapsed().as_secs_f64(),
         })
+    }
+
+    /// The new repository with its first record; its objects and bytes.
+    async fn make_copy(
+        &self,
+        source: &Access,
+        url: &str,
+        (body, index): (SnapshotBody, Option<Place>),
+    ) -> Result<(Workspace, Access, (u64, u64))> {
+        let target = self.make_fork(url).await?;
+        let access = target.access(None, CancelToken::new());
+        let (objects, bytes) = copy_all(source, &access).await?;
+        let usage = Usage {
+            bytes: body.bytes,
+            files: body.files,
+            objects: objects + 2,
+            stored_bytes: bytes,
+        };
+        // What the record is about to name can be read there.
+        base::frame(&access, None, &body.root, FrameKind::Chunks).await?;
+        append_first(&access, body, index, usage).await?;
+        Ok((target, access, (objects, bytes)))
     }
 
     /// The new repository, without a record yet.
@@ -124,11 +135,31 @@ impl Workspace {
         {
             Created::Yes => Workspace::with_store(store, options).await,
             Created::Exists => {
+                let found = Workspace::with_store(store, options).await?;
+                if self.is_begun(&found).await? {
+                    return Ok(found);
+                }
                 let why = "there is a repository already; fork to another prefix";
                 Err(Error::new(ErrorKind::AlreadyExists, FORK, why).at(url))
             }
         }
     }
+
+    /// Whether a repository is what a fork of this one leaves that did not come to its record. Two forks to one place copy the same
+    /// objects, and one of them gets the first slot of the log.
+    async fn is_begun(&self, found: &Workspace) -> Result<bool> {
+        let own = self.0.repository();
+        if !found.0.format.origins.contains(&own) {
+            return Ok(false);
+        }
+        let access = found.access(None, CancelToken::new());
+        Ok(base::newest(&access, None).await?.is_none())
+    }
+}
+
+fn last_part(url: &str) -> String {
+    let path = url.trim_end_matches('/');
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 /// The snapshot or rescue that is named, as the record of a snapshot, and the index root that names its chunks.

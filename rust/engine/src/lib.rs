@@ -1,5 +1,6 @@
 //! The working part of nbws: I/O and the order of events; one verb, one file.
 
+mod ballast;
 mod base;
 mod beside;
 mod browse;

@@ -171,6 +171,8 @@ pub struct PruneOptions {
     pub default_retention: Option<Retention>,
     /// Copy what is needed out of packs that are mostly dead.
     pub repack: bool,
+    /// Ends after so long wherever it is, with `Unavailable`; the next prune goes on.
+    pub time_limit: Option<Duration>,
 }
 
 impl Default for PruneOptions {
@@ -182,6 +184,7 @@ impl Default for PruneOptions {
             retention: None,
             default_retention: None,
             repack: true,
+            time_limit: None,
         }
     }
 }

@@ -211,6 +211,8 @@ pub struct SnapshotInfo {
     pub reason: Option<String>,
     /// For a snapshot: nothing may drop it before this time, in milliseconds since 1970 UTC.
     pub pinned_until_ms: Option<u64>,
+    /// For a snapshot: from when on the rules and pins let it go, in milliseconds since 1970 UTC; none if time alone never does.
+    pub eviction_ms: Option<u64>,
 }
 
 /// Totals of a repository.

@@ -133,8 +133,15 @@ impl Target {
         let boot = boot_id();
         let same_boot = self.session.boot == boot;
         let is_known = self.session.inode != 0;
+        // An empty directory may have got the inode number of one that was removed. A directory with files in it is the one it was:
+        // some file systems that lie over others give a new time of birth to what is written to for the first time.
+        let is_reborn = self.session.birth.is_some()
+            && identity.birth.is_some()
+            && self.session.birth != identity.birth
+            && self.root.is_empty()?;
         let replaced = is_known
             && (self.session.inode != identity.ino
+                || is_reborn
                 || same_boot && self.session.device != identity.dev);
         if replaced {
             self.notices
@@ -150,6 +157,7 @@ impl Target {
         }
         self.session.inode = identity.ino;
         self.session.device = identity.dev;
+        self.session.birth = identity.birth;
         self.session.boot = boot;
         Ok(())
     }

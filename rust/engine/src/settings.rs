@@ -2,6 +2,7 @@
 
 use crate::base;
 use crate::beside::{Change, append_after};
+use crate::clock::now_ms;
 use crate::directories::is_damage;
 use crate::doctor;
 use crate::local::cache::StateFolder;
@@ -12,7 +13,8 @@ use crate::session::Target;
 use crate::workspace::Access;
 use nbws_core::frame::FrameKind;
 use nbws_core::id::SnapshotId;
-use nbws_core::record::{Body, Pin, Record, Retention, Settings, SettingsBody};
+use nbws_core::record::{Body, Fork, Pin, Record, Retention, Settings, SettingsBody};
+use nbws_core::state::State;
 use nbws_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
@@ -162,6 +164,12 @@ pub(crate) enum Edit {
     Unpin(String),
     /// Sets a key that only the caller understands, or removes it.
     Set { key: String, value: Option<Value> },
+    /// The same, as long as the repository is no notebook yet.
+    SetFirst { key: String, value: Option<Value> },
+    /// Keeps what a fork begins with.
+    BeginFork(Fork),
+    /// The fork to this target is made.
+    EndFork(String),
 }
 
 impl Edit {
@@ -197,6 +205,22 @@ impl Edit {
             }
             Edit::Set { key, value } => {
                 settings.set(key, value.as_ref())?;
+                Ok(None)
+            }
+            Edit::SetFirst { key, value } => {
+                if newest.is_some_and(|head| head.record.state != State::None) {
+                    let why = "somebody else has made it a notebook";
+                    return Err(Error::new(ErrorKind::AlreadyExists, "change settings", why));
+                }
+                settings.set(key, value.as_ref())?;
+                Ok(None)
+            }
+            Edit::BeginFork(fork) => {
+                settings.begin_fork(fork.clone(), now_ms())?;
+                Ok(Some(fork.snapshot))
+            }
+            Edit::EndFork(target) => {
+                settings.end_fork(target)?;
                 Ok(None)
             }
         }

@@ -1,12 +1,14 @@
 //! The public surface, second half: what keeps a repository small, and what keeps snapshots in it.
 
 use crate::cancel::CancelToken;
+use crate::clock::Deadline;
 use crate::options::{PruneOptions, Retention};
 use crate::progress::ProgressSink;
 use crate::prune::{self, PinnedSnapshot, PruneReport};
 use crate::settings::{Edit, change_settings, read_settings};
+use crate::store::within;
 use crate::workspace::Workspace;
-use nbws_core::Result;
+use nbws_core::{Error, ErrorKind, Result};
 
 impl Workspace {
     /// Forgets snapshots by the rules and deletes what nothing needs any more; without `apply` only tells what would be done.
@@ -20,7 +22,20 @@ impl Workspace {
         progress: Option<ProgressSink>,
         cancel: CancelToken,
     ) -> Result<PruneReport> {
-        prune::prune(&self.access(progress, cancel), &options).await
+        let access = self.access(progress, cancel.clone());
+        let Some(limit) = options.time_limit else {
+            return prune::prune(&access, &options).await;
+        };
+        let deadline = Deadline::after(limit);
+        let pruned = prune::prune(&access, &options);
+        match within(deadline, &cancel, "prune", "", pruned).await {
+            Err(e) if e.kind() == ErrorKind::Unavailable && deadline.passed() => {
+                let why =
+                    "its time is over; what it did counts, and the next one goes on from there";
+                Err(Error::new(ErrorKind::Unavailable, "prune", why).caused_by(e))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Withdraws the newest Mark that is in its grace, and returns its number: what it forgot is back. `NotFound` if there is none.

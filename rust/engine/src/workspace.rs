@@ -5,7 +5,9 @@ use crate::cancel::CancelToken;
 use crate::clock::Deadline;
 use crate::doctor;
 use crate::local::cache::{KnownTree, Session};
-use crate::options::{CheckOptions, OpenOptions, PreviewOptions, RestoreOptions, SaveOptions};
+use crate::options::{
+    CheckOptions, OpenOptions, PreviewOptions, RestoreOptions, Retention, SaveOptions,
+};
 use crate::progress::{Meter, ProgressSink};
 use crate::report::{CheckReport, Preview, RestoreReport, SaveReport, SnapshotInfo, UsageReport};
 use crate::store::{Counting, Created, Discarding, Exclusive, RequestTotals, Retrying, Store};
@@ -207,7 +209,16 @@ impl Workspace {
 
     /// The snapshots that are kept, oldest first.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        crate::browse::snapshots(&self.access(None, CancelToken::new())).await
+        self.snapshots_by(None).await
+    }
+
+    /// As [`Workspace::snapshots`]; dates follow `default_retention` where the repository has no rules of its own.
+    pub async fn snapshots_by(
+        &self,
+        default_retention: Option<Retention>,
+    ) -> Result<Vec<SnapshotInfo>> {
+        let access = self.access(None, CancelToken::new());
+        crate::browse::snapshots(&access, default_retention).await
     }
 
     /// Work of fenced or unproven writers that is kept beside the head, oldest first.

@@ -209,6 +209,7 @@ pub(crate) fn prune(dict: &Bound<'_, PyDict>) -> PyResult<PruneOptions> {
         retention: rules("retention")?,
         default_retention: rules("default_retention")?,
         repack: fields.take("repack")?.unwrap_or(true),
+        time_limit: valid(py, seconds("time_limit", fields.take("time_limit")?))?,
     };
     fields.finish()?;
     Ok(options)

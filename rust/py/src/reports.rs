@@ -157,6 +157,7 @@ reports! {
     }
     SnapshotInfo {
         snapshot, seq, time_ms, comment, files, bytes, tree_root, framework, python, partial, origin, reason, pinned_until_ms,
+        eviction_ms,
     }
     Preview {
         files_total, files_new, files_changed, files_unchanged, files_removed, bytes_total, bytes_read, bytes_new,
@@ -190,7 +191,7 @@ reports! {
     FoundSession { directory, epoch, writer, owns_epoch, notes }
     LogEvent {
         seq, time_ms, kind, state, epoch, writer, snapshot, comment, info, partial, framework, python, resident, take_over, purge,
-        bytes, files, objects, stored_bytes,
+        bytes, files, objects, stored_bytes, unread,
     }
     Tallied { id, events, snapshots, kind, problem, requests }
     DoctorReport {

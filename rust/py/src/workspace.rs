@@ -82,13 +82,16 @@ impl Workspace {
         })
     }
 
-    fn snapshots(&self, py: Python<'_>) -> PyResult<Job> {
-        let workspace = self.0.clone();
-        Job::start(
-            py,
-            Interrupt::Drop,
-            async move { workspace.snapshots().await },
-        )
+    #[pyo3(signature = (default_retention=None))]
+    fn snapshots(
+        &self,
+        py: Python<'_>,
+        default_retention: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Job> {
+        let (workspace, rules) = (self.0.clone(), options::retention(default_retention)?);
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.snapshots_by(rules).await
+        })
     }
 
     fn rescues(&self, py: Python<'_>) -> PyResult<Job> {
@@ -144,11 +147,32 @@ impl Workspace {
         )
     }
 
-    #[pyo3(signature = (key, value=None))]
-    fn set_setting(&self, py: Python<'_>, key: String, value: Option<String>) -> PyResult<Job> {
+    #[pyo3(signature = (key, value=None, first=false))]
+    fn set_setting(
+        &self,
+        py: Python<'_>,
+        key: String,
+        value: Option<String>,
+        first: bool,
+    ) -> PyResult<Job> {
         let workspace = self.0.clone();
         Job::start(py, Interrupt::Finish, async move {
-            workspace.set_setting(key, value).await
+            match first {
+                true => workspace.set_first_setting(key, value).await,
+                false => workspace.set_setting(key, value).await,
+            }
+        })
+    }
+
+    #[getter]
+    fn created_ms(&self) -> u64 {
+        self.0.created_ms()
+    }
+
+    fn keep_ballast(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.keep_ballast().await
         })
     }
 
@@ -230,6 +254,15 @@ impl Workspace {
             py,
             Interrupt::Finish,
             async move { workspace.purge().await },
+        )
+    }
+
+    fn purge_plan(&self, py: Python<'_>) -> PyResult<Job> {
+        let workspace = self.0.clone();
+        Job::start(
+            py,
+            Interrupt::Drop,
+            async move { workspace.purge_plan().await },
         )
     }
 

@@ -51,7 +51,7 @@ fn cause(step: Step, from: State, to: State) -> &'static str {
         Step::Claim => claim(from),
         Step::State if from == to => "a comment; the state stays",
         Step::State => state(from, to),
-        Step::Session => session(from, to),
+        Step::Session => session(from),
         Step::OneShot => one_shot(from, to),
         Step::Delete => delete(from),
         Step::Purge => {
@@ -122,17 +122,15 @@ fn state(from: State, to: State) -> &'static str {
     }
 }
 
-fn session(from: State, to: State) -> &'static str {
-    match (from, to) {
-        (State::Starting, _) => {
+fn session(from: State) -> &'static str {
+    match from {
+        State::Starting => {
             "the first start saves what it has set up; a start on the disk of a crash saves what survived there"
         }
-        (State::Running, _) => "a save or an autosave",
-        (State::Stopping, State::Stopping) => "the final save",
-        (State::Stopping, _) => "the final save and the state that it leads to in one record",
-        (State::SyncFailed, State::SyncFailed) => "what the final save had left out is saved",
-        (State::SyncFailed, _) => "the same, and the state that it leads to in one record",
-        (State::Restarting, _) => "a save while it restarts",
+        State::Running => "a save or an autosave",
+        State::Stopping => "the final save",
+        State::SyncFailed => "what the final save had left out is saved",
+        State::Restarting => "a save while it restarts",
         _ => "",
     }
 }

@@ -102,6 +102,81 @@ pub fn eviction_ms(rules: &Retention, position: u64, time_ms: u64) -> Option<u64
         .then(|| time_ms.saturating_add(days.saturating_mul(DAY_MS)))
 }
 
+/// From when on each of `snapshots` is given up by [`select`] if no other one is made, in milliseconds since 1970 UTC: it stays at
+/// that moment, and goes right after it. None where only newer snapshots could displace it. A date that has passed means that the
+/// next prune takes it.
+pub fn evictions(snapshots: &[Candidate], rules: &Retention) -> Vec<Option<u64>> {
+    let mut dates = vec![None; snapshots.len()];
+    let newest_first = |autosaves: bool| {
+        let chosen = move |at: &usize| snapshots[*at].is_autosave == autosaves;
+        (0..snapshots.len())
+            .rev()
+            .filter(chosen)
+            .collect::<Vec<_>>()
+    };
+    let autosaves = newest_first(true);
+    let mut hours = BTreeSet::new();
+    for (position, at) in autosaves.iter().enumerate() {
+        let time_ms = snapshots[*at].time_ms;
+        let is_first = hours.insert(time_ms / HOUR_MS);
+        if let Some(surplus) = position.checked_sub(AUTOSAVES) {
+            dates[*at] = Some(if is_first {
+                time_ms.saturating_add(DAY_MS)
+            } else {
+                // Since then there have been newer ones enough.
+                snapshots[autosaves[surplus]].time_ms
+            });
+        }
+    }
+    let history = newest_first(false);
+    let without_age = Retention {
+        keep_within_ms: None,
+        ..rules.clone()
+    };
+    let held = held(snapshots, &history, &without_age, 0);
+    for (position, at) in history.iter().enumerate() {
+        if !held.contains(at) {
+            dates[*at] = history_eviction(snapshots, &history, rules, position);
+        }
+    }
+    for (date, snapshot) in dates.iter_mut().zip(snapshots) {
+        if snapshot.is_head || snapshot.is_pinned {
+            *date = None;
+        }
+    }
+    dates
+}
+
+/// As [`evictions`], of the snapshot at `position` of `history`, newest first, that no rule holds but perhaps `keep_within`.
+fn history_eviction(
+    snapshots: &[Candidate],
+    history: &[usize],
+    rules: &Retention,
+    position: usize,
+) -> Option<u64> {
+    let time_ms = snapshots[history[position]].time_ms;
+    // When the newer snapshot was made that took its place.
+    let displaced = |most: usize| {
+        let surplus = position.checked_sub(most)?;
+        Some(snapshots[history[surplus]].time_ms)
+    };
+    let most = rules
+        .retained_number
+        .map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+    let by_number = most.and_then(displaced);
+    let by_age = eviction_ms(rules, position as u64, time_ms);
+    let has_limits = rules.retained_number.is_some() || rules.lifetime_in_days.is_some();
+    let date = match (by_number, by_age) {
+        (Some(number), Some(age)) => Some(number.min(age)),
+        (None, None) if has_keep_rules(rules) && !has_limits => Some(time_ms),
+        (number, age) => number.or(age),
+    };
+    let held_ms = rules
+        .keep_within_ms
+        .map_or(0, |within| time_ms.saturating_add(within));
+    date.map(|date| date.max(held_ms))
+}
+
 fn evict(rules: &Retention, position: u64, age_ms: u64) -> Verdict {
     if rules.retained_number.is_some_and(|most| position >= most) {
         return Verdict::TooMany;
@@ -244,6 +319,47 @@ mod tests {
         assert_eq!(kept(&select(&all, &rules, 100 * DAY_MS)), [2, 3, 4]);
         assert_eq!(eviction_ms(&rules, 2, 7), None);
         assert_eq!(eviction_ms(&rules, 3, 7), Some(7 + 2 * DAY_MS));
+    }
+
+    #[test]
+    fn what_has_a_date_goes_right_after_it() {
+        // Every combination of these rules over one history with autosaves, a pin and a head: the date and the choice agree.
+        let now = 40 * DAY_MS;
+        let times: Vec<u64> = (0..60).map(|n| now - (60 - n) * 5 * HOUR_MS / 2).collect();
+        let mut all = history(&times);
+        for (n, snapshot) in all.iter_mut().enumerate() {
+            snapshot.is_autosave = n % 2 == 1 || (30..50).contains(&n);
+        }
+        all[4].is_pinned = true;
+        let options = [None, Some(0), Some(2), Some(5)];
+        let mut dated = 0;
+        for number in options {
+            for days in options {
+                for keep_last in options {
+                    for within in options {
+                        let rules = Retention {
+                            retained_number: number,
+                            lifetime_in_days: days,
+                            lifetime_eviction_threshold: days.map(|days| days / 2),
+                            keep_last,
+                            keep_within_ms: within.map(|days| days * DAY_MS),
+                            keep_daily: within,
+                            ..Retention::default()
+                        };
+                        let dates = evictions(&all, &rules);
+                        dated += dates.iter().flatten().count();
+                        for at in [now + 1, now + DAY_MS, now + 2 * DAY_MS, now + 30 * DAY_MS] {
+                            let goes: Vec<bool> =
+                                dates.iter().map(|d| d.is_some_and(|d| at > d)).collect();
+                            let verdicts = select(&all, &rules, at);
+                            let gone: Vec<bool> = verdicts.iter().map(|v| !v.keeps()).collect();
+                            assert_eq!(goes, gone, "{rules:?} at {at}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(dated > 1_000, "{dated}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ const DECODE: &str = "decode settings";
 const PROBE: &str = "probe";
 const RETENTION: &str = "retention";
 const PINS: &str = "pins";
+const FORKS: &str = "forks";
 
 /// Which snapshots are kept. Without any rule all are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,19 @@ pub struct Pin {
     pub until_ms: Option<u64>,
 }
 
+/// A fork that is under way: what it begins with is kept like a pinned snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fork {
+    /// The snapshot that it begins with.
+    pub snapshot: SnapshotId,
+    /// Name of the new repository.
+    pub target: String,
+    /// When it counts as dead, milliseconds since 1970 UTC.
+    #[serde(rename = "until")]
+    pub until_ms: u64,
+}
+
 /// All settings of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings(Map<String, Value>);
@@ -78,9 +92,14 @@ impl Settings {
         again.set_retention(settings.retention()?.as_ref())?;
         let pins = settings.pins()?;
         again.set(PINS, (!pins.is_empty()).then_some(&pins))?;
+        let forks = settings.forks()?;
+        again.set(FORKS, (!forks.is_empty()).then_some(&forks))?;
         if again != settings {
-            let why = "retention or pins lack keys, or are empty";
+            let why = "retention, pins or forks lack keys, or are empty";
             return Err(Error::corrupt(DECODE, why));
+        }
+        if !forks.is_sorted_by(|a, b| a.target < b.target) {
+            return Err(Error::corrupt(DECODE, "forks are not strictly increasing"));
         }
         if !pins.is_sorted_by(|a, b| a.snapshot < b.snapshot) {
             return Err(Error::corrupt(DECODE, "pins are not strictly increasing"));
@@ -148,6 +167,40 @@ impl Settings {
         self.set(PINS, Some(pins))
     }
 
+    /// The forks that are under way, or died, by target.
+    pub fn forks(&self) -> Result<Vec<Fork>> {
+        Ok(self.get(FORKS)?.unwrap_or_default())
+    }
+
+    /// Adds a fork in place of an older one to the same target. Those that were dead at `now_ms` are dropped.
+    pub fn begin_fork(&mut self, fork: Fork, now_ms: u64) -> Result<()> {
+        let mut forks = self.forks()?;
+        forks.retain(|old| old.target != fork.target && old.until_ms > now_ms);
+        forks.push(fork);
+        forks.sort_unstable_by(|a, b| a.target.cmp(&b.target));
+        self.set(FORKS, Some(forks))
+    }
+
+    /// Ends the fork to a target.
+    pub fn end_fork(&mut self, target: &str) -> Result<()> {
+        let mut forks = self.forks()?;
+        forks.retain(|fork| fork.target != target);
+        self.set(FORKS, (!forks.is_empty()).then_some(forks))
+    }
+
+    /// Snapshots that a pin or a fork holds, and until when; none: for good.
+    pub fn holds(&self) -> Result<Vec<(SnapshotId, Option<u64>)>> {
+        let pins = self
+            .pins()?
+            .into_iter()
+            .map(|pin| (pin.snapshot, pin.until_ms));
+        let forks = self
+            .forks()?
+            .into_iter()
+            .map(|fork| (fork.snapshot, Some(fork.until_ms)));
+        Ok(pins.chain(forks).collect())
+    }
+
     /// Removes the pin of a snapshot; says whether there was one.
     pub fn unpin(&mut self, snapshot: SnapshotId) -> Result<bool> {
         let mut pins = self.pins()?;
@@ -183,6 +236,38 @@ mod tests {
             changed,
             br#"{"labels":["a"],"probe":{"multi_writer":false,"time":7}}"#
         );
+    }
+
+    #[test]
+    fn forks_hold_what_they_begin_with_until_they_end_or_are_dead() {
+        let fork = |target: &str, until_ms| Fork {
+            snapshot: SnapshotId([7; 16]),
+            target: target.to_owned(),
+            until_ms,
+        };
+        let mut settings = Settings::default();
+        for (target, until_ms) in [("b", 50), ("a", 90), ("b", 80)] {
+            settings.begin_fork(fork(target, until_ms), 10).unwrap();
+        }
+        assert_eq!(settings.forks().unwrap(), [fork("a", 90), fork("b", 80)]);
+        let read = Settings::decode(&settings.encode().unwrap()).unwrap();
+        assert_eq!(
+            read.holds().unwrap(),
+            [
+                (SnapshotId([7; 16]), Some(90)),
+                (SnapshotId([7; 16]), Some(80))
+            ]
+        );
+        settings.begin_fork(fork("c", 200), 85).unwrap();
+        assert_eq!(
+            settings.forks().unwrap(),
+            [fork("a", 90), fork("c", 200)],
+            "b was dead"
+        );
+        settings.end_fork("a").unwrap();
+        settings.end_fork("c").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert!(Settings::decode(br#"{"forks":[]}"#).is_err());
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) struct Session {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) boot: String,
+    /// When that directory was made, where its file system tells it: seconds since 1970 UTC, and nanoseconds.
+    #[serde(default)]
+    pub(crate) birth: Option<(i64, u32)>,
     pub(crate) writer: WriterId,
     /// Exact bytes of the newest record seen.
     pub(crate) head: Option<String>,
@@ -67,6 +70,7 @@ impl Session {
             device: 0,
             inode: 0,
             boot: String::new(),
+            birth: None,
             writer,
             head: None,
             proof: None,

@@ -98,6 +98,12 @@ pub(super) fn mount(raw: &Statx) -> Option<u64> {
     (raw.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(raw.stx_mnt_id)
 }
 
+/// When the path was made, where the file system tells it.
+pub(super) fn birth(raw: &Statx) -> Option<(i64, u32)> {
+    let is_known = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
+    is_known.then_some((raw.stx_btime.tv_sec, raw.stx_btime.tv_nsec))
+}
+
 fn kind_of(mode: u16) -> FileKind {
     match mode & 0o170_000 {
         0o040_000 => FileKind::Directory,
@@ -122,6 +128,12 @@ pub(super) fn statx_at(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Statx, 
 /// statx of an open descriptor.
 pub(super) fn statx_of(fd: impl AsFd) -> Result<Statx, Errno> {
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, STAT_MASK)
+}
+
+/// As [`statx_of`], with the time of birth where the file system tells it.
+pub(super) fn statx_with_birth(fd: impl AsFd) -> Result<Statx, Errno> {
+    let mask = STAT_MASK.union(StatxFlags::BTIME);
+    rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, mask)
 }
 
 /// What to set on a restored path.

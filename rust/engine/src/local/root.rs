@@ -33,6 +33,8 @@ pub(crate) struct RootIdentity {
     pub ino: u64,
     /// Mount that it was reached through, where the kernel tells it.
     pub mnt_id: Option<u64>,
+    /// When it was made, where the file system tells it: seconds since 1970 UTC, and nanoseconds.
+    pub birth: Option<(i64, u32)>,
 }
 
 /// An opened directory; all work is relative to its descriptor, whatever happens to its name.
@@ -108,11 +110,12 @@ impl Root {
 
     /// What makes this directory the same as before.
     pub(crate) fn identity(&self) -> Result<RootIdentity> {
-        let raw = meta::statx_of(&self.fd).map_err(|e| fault("stat workspace", b"", e))?;
+        let raw = meta::statx_with_birth(&self.fd).map_err(|e| fault("stat workspace", b"", e))?;
         Ok(RootIdentity {
             dev: meta::device(&raw),
             ino: raw.stx_ino,
             mnt_id: meta::mount(&raw),
+            birth: meta::birth(&raw),
         })
     }
 

@@ -2,14 +2,19 @@
 
 use crate::store::Store;
 use bytes::Bytes;
-use nbws_core::key;
+use nbws_core::{Result, key};
 
 /// Writes the hint. A failure only makes later searches longer, so it is not reported.
 pub(crate) async fn write_hint(store: &dyn Store, seq: u64) {
-    let bytes = Bytes::from(format!("{{\"seq\":{seq}}}"));
-    if let Err(error) = store.put(key::HINT, bytes).await {
+    if let Err(error) = try_write_hint(store, seq).await {
         tracing::debug!(%error, "could not write the hint");
     }
+}
+
+/// As [`write_hint`], for who needs to know whether it is there.
+pub(crate) async fn try_write_hint(store: &dyn Store, seq: u64) -> Result<()> {
+    let bytes = Bytes::from(format!("{{\"seq\":{seq}}}"));
+    store.put(key::HINT, bytes).await
 }
 
 /// The hint, if there is one that can be read and understood.

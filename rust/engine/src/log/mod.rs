@@ -14,6 +14,6 @@ mod tests;
 pub(crate) use append::{Appended, append, is_refusal};
 pub(crate) use glance::newest_record;
 pub(crate) use head::{LogHead, find_head, find_readable_head};
-pub(crate) use hint::write_hint;
+pub(crate) use hint::{try_write_hint, write_hint};
 pub(crate) use ledger::{newest_ledger, remove_records, write_ledger};
 pub(crate) use read::{is_unreadable, list_modified, read_each, read_from};

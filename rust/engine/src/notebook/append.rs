@@ -1,5 +1,6 @@
 //! Appends a record of a session: what was lost is judged by the rules, a fate that stays open is noted on this disk.
 
+use crate::ballast;
 use crate::base;
 use crate::beside::{counted, following};
 use crate::clock::Deadline;
@@ -72,7 +73,12 @@ pub(super) async fn append_next(
         let bytes = Bytes::from(record.encode()?);
         note(access, &mut target, Some(&bytes));
         let deadline = Deadline::after(COMMIT_PATIENCE);
-        let appended = append(&*access.store, &record, &bytes, deadline).await;
+        let mut appended = append(&*access.store, &record, &bytes, deadline).await;
+        if ballast::is_for(&record.body)
+            && ballast::made_room(access, appended.as_ref().err()).await
+        {
+            appended = append(&*access.store, &record, &bytes, deadline).await;
+        }
         if appended.as_ref().is_err_and(|e| is_refusal(e.kind())) {
             note(access, &mut target, None);
         }

@@ -14,18 +14,29 @@ use std::collections::BTreeMap;
 /// Records read at once while the last claim is looked for.
 const STEP: u64 = 64;
 
-/// The log, oldest record first: all of it, or from the last claim on.
+/// The log, oldest record first: all of it, or from the last claim on. Ends where the newest records can't be read, and says so.
 pub(super) async fn history(access: &Access, since_claim: bool) -> Result<Vec<LogEvent>> {
-    let (newest, _) = base::newest_readable(access).await?;
+    let (newest, mut unread) = base::newest_readable(access).await?;
     let Some(newest) = newest else {
-        return Ok(Vec::new());
+        return match unread.pop() {
+            Some(error) => Err(error),
+            None => Ok(Vec::new()),
+        };
     };
-    if since_claim {
-        let records = back_to_claim(access, &newest.record).await?;
-        return Ok(records.iter().map(event).collect());
+    let mut events: Vec<LogEvent> = match since_claim {
+        true => {
+            let records = back_to_claim(access, &newest.record).await?;
+            records.iter().map(event).collect()
+        }
+        false => {
+            let log = whole_log(access, Some(&newest)).await?;
+            events(&log)
+        }
+    };
+    if let (Some(last), Some(error)) = (events.last_mut(), unread.first()) {
+        last.unread = Some(error.to_string());
     }
-    let log = whole_log(access, Some(&newest)).await?;
-    Ok(events(&log))
+    Ok(events)
 }
 
 /// Every record of the log, oldest first: in full where it is still there, in short where only the ledger tells of it.

@@ -18,6 +18,7 @@ pub use hold::Hold;
 pub use report::{Claimed, FoundSession, LogEvent, TargetState};
 
 use crate::Workspace;
+use crate::ballast;
 use crate::cancel::CancelToken;
 use nbws_core::Result;
 use nbws_core::state::State;
@@ -90,12 +91,18 @@ impl Workspace {
     }
 
     /// Gives the data of a deleted notebook up, for good: writes a tombstone, then removes packs, index and heartbeats. `format`
-    /// and the log stay, so that the id is not used again and the history is complete. May be repeated after a crash.
+    /// and the log stay, so that the id is not used again and the history is complete. May be repeated after a crash. So can what
+    /// a fork or a creation left that has failed: a repository without a snapshot and a state.
     ///
-    /// Returns the bytes that were removed. `InvalidState` unless the notebook was deleted.
+    /// Returns the bytes that were removed. `InvalidState` unless the notebook was deleted, and while a fork of it is under way.
     pub async fn purge(&self) -> Result<u64> {
         let access = Arc::new(self.access(None, CancelToken::new()));
         tombstone::purge(&access).await
+    }
+
+    /// The stored bytes that [`Workspace::purge`] would remove, or its refusal. Listings only.
+    pub async fn purge_plan(&self) -> Result<u64> {
+        tombstone::plan(&self.access(None, CancelToken::new())).await
     }
 
     /// What is set under `key`, as JSON text; none if nothing is. Keys are the caller's, but for those of prune.
@@ -107,7 +114,25 @@ impl Workspace {
     /// Sets `key` to a value, given as JSON text, or removes it. One record; other keys stay what they are.
     pub async fn set_setting(&self, key: String, value: Option<String>) -> Result<()> {
         let access = self.access(None, CancelToken::new());
-        settings::set_setting(&access, key, value).await
+        settings::set_setting(&access, key, value, false).await
+    }
+
+    /// As [`Workspace::set_setting`], for whoever makes the repository a notebook: `AlreadyExists` if somebody has done so.
+    pub async fn set_first_setting(&self, key: String, value: Option<String>) -> Result<()> {
+        let access = self.access(None, CancelToken::new());
+        settings::set_setting(&access, key, value, true).await
+    }
+
+    /// When the repository was made, milliseconds since 1970 UTC by the clock of whoever made it.
+    pub fn created_ms(&self) -> u64 {
+        self.0.format.created_ms
+    }
+
+    /// Stores the 64 KiB of ballast if they are missing; whether they are there now. One request, two if they are stored.
+    ///
+    /// A full store takes a deletion, a purge or a prune's mark, because the ballast is given up for it.
+    pub async fn keep_ballast(&self) -> Result<bool> {
+        ballast::keep(&self.access(None, CancelToken::new())).await
     }
 
     /// A person says that what lies in `directory` may become the head: clears the latch and what a failed restore left.

@@ -102,4 +102,6 @@ pub struct LogEvent {
     pub objects: u64,
     /// Bytes in the store.
     pub stored_bytes: u64,
+    /// Of the last one: why the records after it can't be read, if there are any.
+    pub unread: Option<String>,
 }

@@ -12,12 +12,20 @@ pub(super) async fn setting(access: &Access, key: &str) -> Result<Option<String>
     Ok(settings.get::<Value>(key)?.map(|value| value.to_string()))
 }
 
-pub(super) async fn set_setting(access: &Access, key: String, value: Option<String>) -> Result<()> {
+/// Sets a key or removes it; with `first` only while the repository is no notebook.
+pub(super) async fn set_setting(
+    access: &Access,
+    key: String,
+    value: Option<String>,
+    first: bool,
+) -> Result<()> {
     let parse = |text: String| serde_json::from_str::<Value>(&text);
     let value = value.map(parse).transpose().map_err(|e| {
         Error::new(ErrorKind::InvalidInput, SET, "a value is not JSON").caused_by(e)
     })?;
-    change_settings(access, Edit::Set { key, value })
-        .await
-        .map(drop)
+    let edit = match first {
+        true => Edit::SetFirst { key, value },
+        false => Edit::Set { key, value },
+    };
+    change_settings(access, edit).await.map(drop)
 }

@@ -1,6 +1,7 @@
 //! Writes the pack that a step refers to: its list, the parts of the index that it changes, and the new index root.
 
 use super::survey::Survey;
+use crate::ballast;
 use crate::save::new_pack;
 use crate::workspace::Access;
 use nbws_core::frame::{FrameEncoder, FrameKind};
@@ -70,13 +71,45 @@ pub(crate) struct Written {
     pub(crate) added: (u64, u64),
 }
 
-/// Stores list and index in one pack.
+/// Stores list and index in one pack, for a record that a full store gives its ballast up for.
 pub(crate) async fn write_meta(
     access: &Access,
     epoch: u64,
     list: Option<&[u8]>,
     index: Option<NewIndex>,
 ) -> Result<Written> {
+    let (sealed, written) = build_meta(access, epoch, list, index)?;
+    let stored = store(access, &sealed).await;
+    if ballast::made_room(access, stored.as_ref().err()).await {
+        store(access, &sealed).await?;
+        return Ok(written);
+    }
+    stored.map(|()| written)
+}
+
+/// As [`write_meta`], for a record that takes room instead of freeing it.
+pub(super) async fn write_if_room(
+    access: &Access,
+    epoch: u64,
+    list: &[u8],
+    index: NewIndex,
+) -> Result<Written> {
+    let (sealed, written) = build_meta(access, epoch, Some(list), Some(index))?;
+    store(access, &sealed).await?;
+    Ok(written)
+}
+
+async fn store(access: &Access, pack: &(String, bytes::Bytes)) -> Result<()> {
+    access.store.put(&pack.0, pack.1.clone()).await
+}
+
+/// The pack with its name, and where things lie in it.
+fn build_meta(
+    access: &Access,
+    epoch: u64,
+    list: Option<&[u8]>,
+    index: Option<NewIndex>,
+) -> Result<((String, bytes::Bytes), Written)> {
     let mut pack = new_pack(access, epoch, 0)?;
     let mut encoder = FrameEncoder::new()?;
     let mut push = |pack: &mut PackBuilder, kind, plain: &[u8]| -> Result<Place> {
@@ -112,15 +145,12 @@ pub(crate) async fn write_meta(
     }
     let sealed = pack.finish();
     let added = (1, sealed.bytes.len() as u64);
-    access
-        .store
-        .put(&sealed.key.to_string(), sealed.bytes.into())
-        .await?;
-    Ok(Written {
+    let written = Written {
         attachment,
         index: root_place,
         added,
-    })
+    };
+    Ok(((sealed.key.to_string(), sealed.bytes.into()), written))
 }
 
 impl Written {

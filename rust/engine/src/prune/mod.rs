@@ -41,6 +41,9 @@ const EXCLUSIVE_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// A prune that keeps losing its slots gives up after so many surveys.
 const MAX_SURVEYS: u32 = 64;
 
+/// What a prune says that had no room for copies.
+const FULL: &str = "the store is full: mostly dead packs stay until there is room for copies of what is needed of them";
+
 /// What one run remembers between its surveys.
 struct Run<'a> {
     access: &'a Access,
@@ -49,6 +52,8 @@ struct Run<'a> {
     trees: Trees,
     /// Chunks that were copied for a repack whose record is not in the log yet.
     copied: Option<Copied>,
+    /// The store had no room for copies.
+    is_full: bool,
     /// Records were removed in this run.
     is_log_pruned: bool,
     report: PruneReport,
@@ -71,6 +76,7 @@ pub(crate) async fn prune(access: &Access, options: &PruneOptions) -> Result<Pru
         grace: grace(access, options)?,
         trees: Trees::default(),
         copied: None,
+        is_full: false,
         is_log_pruned: false,
         report: PruneReport {
             applied: options.apply,
@@ -112,6 +118,9 @@ impl Run<'_> {
             self.access.cancel.check()?;
             if matches!(self.step(&survey, &plan).await?, Step::Nothing) {
                 self.report.wait_for(&survey, &plan, self.grace);
+                if self.is_full {
+                    self.report.warnings.push(FULL.to_owned());
+                }
                 return Ok(());
             }
             match self.look(Some(survey.log)).await? {
@@ -137,8 +146,14 @@ impl Run<'_> {
         if let Step::Again = keep::dismiss_expired(self, survey, plan).await? {
             return Ok(Step::Again);
         }
-        if let Step::Again = repack::repack(self, survey, plan).await? {
-            return Ok(Step::Again);
+        match repack::repack(self, survey, plan).await {
+            Err(e) if e.kind() == ErrorKind::QuotaExceeded && !self.is_full => {
+                // What needs no copy can go all the same, and makes room for the next prune's copies.
+                (self.is_full, self.copied) = (true, None);
+                return Ok(Step::Again);
+            }
+            Ok(Step::Nothing) => {}
+            step => return step,
         }
         if let Step::Again = mark::mark(self, survey, plan).await? {
             return Ok(Step::Again);

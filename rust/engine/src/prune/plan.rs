@@ -85,7 +85,7 @@ pub(super) async fn plan(run: &mut Run<'_>, survey: &Survey) -> Result<Plan> {
 
 fn disposal(run: &Run<'_>, containers: &[Container], survey: &Survey) -> Disposal {
     let mut disposal = dispose(containers, survey.head.record.epoch);
-    if !run.options.repack {
+    if !run.options.repack || run.is_full {
         disposal.repack.clear();
         (disposal.repack_bytes, disposal.copied_bytes) = (0, 0);
     }
@@ -136,13 +136,13 @@ fn forgotten(run: &Run<'_>, survey: &Survey) -> Result<Vec<(SnapshotId, Verdict)
     Ok(given_up.map(|(c, verdict)| (c.snapshot, verdict)).collect())
 }
 
-/// Snapshots that a pin in force holds: one of the settings, or of a save that lost much of its base.
+/// Snapshots that a pin in force holds, or a fork that is under way: of the settings, or of a save that lost much of its base.
 fn pinned(survey: &Survey) -> Result<BTreeSet<SnapshotId>> {
     let in_force = |until_ms: Option<u64>| until_ms.is_none_or(|until| until > survey.now_ms);
     let mut pinned = BTreeSet::new();
-    for pin in survey.settings.pins()? {
-        if in_force(pin.until_ms) {
-            pinned.insert(pin.snapshot);
+    for (snapshot, until_ms) in survey.settings.holds()? {
+        if in_force(until_ms) {
+            pinned.insert(snapshot);
         }
     }
     for snapshot in survey.log.snapshots(None) {

@@ -1,6 +1,6 @@
 //! Copies what is needed out of packs that are mostly dead, so that a Mark can name them.
 
-use super::meta::{new_index, surveyed, write_meta};
+use super::meta::{new_index, surveyed, write_if_room};
 use super::plan::Plan;
 use super::record::append_step;
 use super::survey::Survey;
@@ -56,7 +56,7 @@ pub(super) async fn repack(run: &mut Run<'_>, survey: &Survey, plan: &Plan) -> R
         snapshots: Vec::new(),
     };
     let epoch = survey.head.record.epoch;
-    let written = write_meta(run.access, epoch, Some(&list.encode()?), Some(index)).await?;
+    let written = write_if_room(run.access, epoch, &list.encode()?, index).await?;
     let body = Body::Repack(RepackBody {
         count: old.len() as u64,
         packs: written.list()?,

@@ -1,8 +1,9 @@
 //! What a step is decided by: the whole log, the index of its newest record, the settings, and the store's time.
 
+use crate::ballast;
 use crate::base;
 use crate::clock::now_ms;
-use crate::log::{LogHead, list_modified, write_hint};
+use crate::log::{LogHead, list_modified, try_write_hint, write_hint};
 use crate::session::purged;
 use crate::settings;
 use crate::whole_log::extended;
@@ -64,7 +65,10 @@ pub(super) async fn survey(
 
 /// What time the store takes it to be: that of an object just written. The hint is written for that; it carries no safety.
 async fn store_time_ms(access: &Access, seq: u64) -> Result<u64> {
-    write_hint(&*access.store, seq).await;
+    let written = try_write_hint(&*access.store, seq).await;
+    if ballast::made_room(access, written.as_ref().err()).await {
+        write_hint(&*access.store, seq).await;
+    }
     Ok(access.store.head(key::HINT).await?.modified_ms)
 }
 

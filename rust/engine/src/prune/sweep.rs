@@ -4,12 +4,14 @@ use super::plan::Plan;
 use super::record::append_step;
 use super::survey::Survey;
 use super::{Run, Step};
+use crate::ballast;
 use crate::beside::Change;
 use crate::workspace::Access;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use nbws_core::Result;
 use nbws_core::ledger::{LoggedMark, MarkPhase};
 use nbws_core::record::{Body, DoomedObject, SweepBody, SweptBody};
+use nbws_core::state::State;
 
 /// Deletes in flight.
 const CONCURRENCY: usize = 8;
@@ -65,6 +67,10 @@ pub(super) async fn delete(run: &mut Run<'_>, survey: &Survey, plan: &Plan) -> R
     if seq.is_some() {
         run.report.packs_deleted += objects.len() as u64;
         run.report.bytes_freed += freed_bytes;
+        if survey.head.record.state != State::None {
+            // There is room again; without it the next one goes without.
+            let _ = ballast::keep(run.access).await;
+        }
     }
     Ok(step)
 }

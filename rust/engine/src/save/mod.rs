@@ -11,6 +11,7 @@ mod pipeline;
 mod plan;
 mod read;
 mod report;
+mod rescued;
 mod root;
 mod stage;
 mod tree;
@@ -42,6 +43,7 @@ use nbws_core::{Error, ErrorKind, Result};
 use orphans::load_orphans;
 use plan::{Planned, plan};
 use report::finish_report;
+use rescued::rescued_before;
 use stage::{Stage, Staged, Work, store};
 use std::path::Path;
 use std::sync::Arc;
@@ -241,6 +243,13 @@ async fn pass(
     access.cancel.check()?;
     let head = work.start.head.take();
     let intent = order.intent.clone();
+    if let Intent::Rescue(_) = intent
+        && let Some((rescue, seq)) = rescued_before(access, head.as_ref(), &work.stored).await?
+    {
+        work.stored.snapshot = rescue;
+        let report = settle(access, &mut target, *work, seq, (order, &intent))?;
+        return Ok((target, Pass::Finished(Box::new(report))));
+    }
     match commit(access, &mut target, head, &mut work.stored, intent).await? {
         Committed::Replan { newest, intent } => Ok((target, Pass::Again(newest, intent))),
         Committed::Done { seq, intent } => {

@@ -11,6 +11,7 @@ use crate::session::Target;
 use crate::workspace::Access;
 use nbws_core::id::SnapshotId;
 use nbws_core::record::{Body, Head, Record, StateBody};
+use nbws_core::state::State;
 use nbws_core::{Error, ErrorKind, Result};
 
 /// Nothing differs from the workspace head: no new snapshot. A comment becomes a record of its own.
@@ -36,6 +37,7 @@ pub(crate) async fn unchanged(
         return Err(outdated(Some(head)));
     }
     if let Some(newest) = &newest {
+        check_still_writes(target, &known.record, &newest.record, options)?;
         target.set_head(&newest.bytes);
     }
     let mut seq = record.seq;
@@ -54,6 +56,27 @@ pub(crate) async fn unchanged(
     };
     describe_scan(&mut report, planned);
     Ok(report)
+}
+
+/// What an open writer found out only now: that a session took over, or the notebook was deleted. There is nothing to rescue, but a
+/// plain success would let it go on as if its next save could count.
+fn check_still_writes(
+    target: &Target,
+    known: &Record,
+    newest: &Record,
+    options: &SaveOptions,
+) -> Result<()> {
+    let was_owner = target.session.epoch == Some(known.epoch);
+    let why = match newest.state {
+        State::Deleting if known.state != State::Deleting => "the notebook was deleted".to_owned(),
+        _ if was_owner && newest.epoch > known.epoch => format!(
+            "fenced: writer {} has opened epoch {}",
+            newest.writer, newest.epoch
+        ),
+        _ => return target.check_may_write(Some(newest), options.take_over),
+    };
+    let text = format!("{why}; everything here had been saved before");
+    Err(Error::new(ErrorKind::Fenced, "save", text))
 }
 
 /// The directory holds the tree of snapshot `held` and nothing else: there is no work that a rescue would keep.
