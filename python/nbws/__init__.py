@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nbws.exclusive import EpochSource as EpochSource
     from nbws.exclusive import LockFile as LockFile
     from nbws.files import AsyncFile as AsyncFile
+    from nbws.growth import Growth as Growth
     from nbws.lifecycle import Status as Status
     from nbws.listing import Listing as Listing
     from nbws.notebook import Notebook as Notebook
@@ -53,6 +54,7 @@ __all__ = [
     "Entry",
     "EpochSource",
     "ExportReport",
+    "Growth",
     "Listing",
     "LockFile",
     "NbwsError",
@@ -84,6 +86,7 @@ _HOME = {
     "Diff": "nbws.entries",
     "Entry": "nbws.entries",
     "ExportReport": "nbws.entries",
+    "Growth": "nbws.growth",
     "NbwsError": "nbws.errors",
     "Notebook": "nbws.notebook",
     "Notebooks": "nbws.notebooks",

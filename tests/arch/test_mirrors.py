@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import nbws
 import pytest
-from nbws import _nbws, entries, errors, lifecycle, reports, retention
+from nbws import _nbws, entries, errors, growth, lifecycle, reports, retention
 from nbws.cli.main import EXIT_CODES
 from nbws.snapshot import Rescue, Snapshot
 
@@ -26,7 +26,11 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "SnapshotInfo": [Snapshot, Rescue],
     "Preview": [reports.Preview],
     "PathUsage": [reports.PathUsage],
+    "CategoryUsage": [reports.CategoryUsage],
     "UsageReport": [reports.Usage],
+    "PathGrowth": [growth.PathGrowth],
+    "CategoryGrowth": [growth.CategoryGrowth],
+    "GrowthReport": [growth.Growth],
     "Entry": [entries.Entry],
     "Changed": [entries.Changed],
     "Diff": [entries.Diff],
