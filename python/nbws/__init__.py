@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nbws.exclusive import EpochSource as EpochSource
     from nbws.exclusive import LockFile as LockFile
     from nbws.files import AsyncFile as AsyncFile
-    from nbws.growth import Growth as Growth
     from nbws.lifecycle import Status as Status
     from nbws.listing import Listing as Listing
     from nbws.notebook import Notebook as Notebook
@@ -35,13 +34,14 @@ if TYPE_CHECKING:
     from nbws.reports import Preview as Preview
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
-    from nbws.reports import Usage as Usage
     from nbws.retention import PruneReport as PruneReport
     from nbws.retention import Retention as Retention
     from nbws.snapshot import Rescue as Rescue
     from nbws.snapshot import Snapshot as Snapshot
     from nbws.upkeep import doctor as doctor
     from nbws.upkeep import doctor_async as doctor_async
+    from nbws.usage import Growth as Growth
+    from nbws.usage import Usage as Usage
     from nbws.workspace import Workspace as Workspace
 
     __version__: str
@@ -86,7 +86,7 @@ _HOME = {
     "Diff": "nbws.entries",
     "Entry": "nbws.entries",
     "ExportReport": "nbws.entries",
-    "Growth": "nbws.growth",
+    "Growth": "nbws.usage",
     "NbwsError": "nbws.errors",
     "Notebook": "nbws.notebook",
     "Notebooks": "nbws.notebooks",
@@ -99,7 +99,7 @@ _HOME = {
     "Retention": "nbws.retention",
     "SaveReport": "nbws.reports",
     "Snapshot": "nbws.snapshot",
-    "Usage": "nbws.reports",
+    "Usage": "nbws.usage",
     "Workspace": "nbws.workspace",
     "doctor": "nbws.upkeep",
     "doctor_async": "nbws.upkeep",

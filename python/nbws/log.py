@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nbws.calls import Call, twin, verb
 from nbws.catalogue.categories import categories
 from nbws.errors import InvalidInput, NotFound
-from nbws.growth import Growth
 from nbws.listing import Listing
 from nbws.naming import is_time, select
-from nbws.reports import SavedState, Usage
+from nbws.reports import SavedState
 from nbws.snapshot import Rescue, Snapshot
+from nbws.usage import Growth, Usage
 
 if TYPE_CHECKING:
     from nbws import _nbws

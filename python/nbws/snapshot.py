@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from nbws._nbws import FileReader, SnapshotReader, TarReader
     from nbws.calls import Job, Steps
     from nbws.files import AsyncWriter, Writer
-    from nbws.growth import Growth
     from nbws.log import History
-    from nbws.reports import Usage
+    from nbws.usage import Growth, Usage
 
 __all__ = ["Browsable", "Rescue", "Snapshot"]
 

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import nbws
 import pytest
-from nbws import _nbws, entries, errors, growth, lifecycle, reports, retention
+from nbws import _nbws, entries, errors, lifecycle, reports, retention, usage
 from nbws.cli.main import EXIT_CODES
 from nbws.snapshot import Rescue, Snapshot
 
@@ -25,12 +25,12 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "RestoreReport": [reports.RestoreReport],
     "SnapshotInfo": [Snapshot, Rescue],
     "Preview": [reports.Preview],
-    "PathUsage": [reports.PathUsage],
-    "CategoryUsage": [reports.CategoryUsage],
-    "UsageReport": [reports.Usage],
-    "PathGrowth": [growth.PathGrowth],
-    "CategoryGrowth": [growth.CategoryGrowth],
-    "GrowthReport": [growth.Growth],
+    "PathUsage": [usage.PathUsage],
+    "CategoryUsage": [usage.CategoryUsage],
+    "UsageReport": [usage.Usage],
+    "PathGrowth": [usage.PathGrowth],
+    "CategoryGrowth": [usage.CategoryGrowth],
+    "GrowthReport": [usage.Growth],
     "Entry": [entries.Entry],
     "Changed": [entries.Changed],
     "Diff": [entries.Diff],
@@ -54,7 +54,7 @@ LEFT_OUT: dict[type[reports.Report], set[str]] = {
 }
 ADDED: dict[type[reports.Report], set[str]] = {
     Snapshot: {"pinned", "eviction_date"},
-    reports.Usage: {"dedup_ratio", "compression_ratio"},
+    usage.Usage: {"dedup_ratio", "compression_ratio"},
 }
 
 

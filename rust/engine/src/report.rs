@@ -25,6 +25,19 @@ pub struct Requests {
     pub delete: u64,
 }
 
+impl Requests {
+    /// Those sent since `earlier`.
+    pub(crate) fn since(&self, earlier: &Requests) -> Requests {
+        Requests {
+            put: self.put - earlier.put,
+            get: self.get - earlier.get,
+            list: self.list - earlier.list,
+            head: self.head - earlier.head,
+            delete: self.delete - earlier.delete,
+        }
+    }
+}
+
 impl From<RequestTotals> for Requests {
     fn from(t: RequestTotals) -> Self {
         Requests {

@@ -174,7 +174,7 @@ reports! {
     }
     PathGrowth { path, logical_bytes, files, unique_bytes, stored_bytes, new_stored_bytes, gone_stored_bytes }
     CategoryGrowth { category, logical_bytes, files, unique_bytes, stored_bytes, new_stored_bytes, gone_stored_bytes }
-    GrowthReport { before, after, total, by_path, by_category, metadata_bytes }
+    GrowthReport { before, after, total, by_path, by_category, metadata_bytes, requests }
     Entry { path, kind, size, mode, uid, gid, mtime_ns, target, link, xattrs }
     Changed { path, what, before, after }
     Diff { added, changed, removed, skipped }

@@ -83,6 +83,8 @@ pub struct GrowthReport {
     pub by_category: Vec<CategoryGrowth>,
     /// Stored bytes of the parts of the tree.
     pub metadata_bytes: i64,
+    /// What this step took; the first one of several includes what all of them need.
+    pub requests: Requests,
 }
 
 /// By how much a path grew.

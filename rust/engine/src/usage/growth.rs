@@ -10,7 +10,7 @@ use super::{absent, opened};
 use crate::base;
 use crate::browse::clean;
 use crate::options::UsageOptions;
-use crate::report::GrowthReport;
+use crate::report::{GrowthReport, Requests};
 use crate::resolve::resolve_in;
 use crate::stored_chunks::missing_chunk;
 use crate::whole_log::whole_log;
@@ -80,6 +80,7 @@ impl Compared<'_> {
     async fn all(&mut self, heads: &[Head], largest: Option<u64>) -> Result<Vec<GrowthReport>> {
         let mut reports = Vec::new();
         let mut before: Option<(Head, SnapshotRoot)> = None;
+        let mut counted = Requests::default();
         for head in heads {
             self.access.cancel.check()?;
             let root = opened(self.access, self.index, head).await?;
@@ -87,10 +88,12 @@ impl Compared<'_> {
                 None => self.begin(&root).await?,
                 Some((_, previous)) => reports.push(self.pair(previous, &root, largest).await?),
             }
-            if let (Some(report), Some((first, previous))) = (reports.last_mut(), &before) {
+            if let (Some(report), Some((first, _))) = (reports.last_mut(), &before) {
                 (report.before, report.after) = (first.snapshot.to_hex(), head.snapshot.to_hex());
                 report.metadata_bytes += self.share(head) - self.share(first);
-                debug_assert_eq!(previous.snapshot, first.snapshot);
+                let sent = Requests::from(self.access.totals());
+                report.requests = sent.since(&counted);
+                counted = sent;
             }
             before = Some((*head, root));
         }
