@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["Node", "Rectangle", "squarify", "tree_of"]
 
 
+_NOTHING = 1e-12
+
+
 @dataclass(frozen=True, slots=True)
 class Rectangle:
     """A box: its upper left corner, width and height."""
@@ -60,8 +63,8 @@ def squarify(sizes: Sequence[float], box: Rectangle) -> list[Rectangle]:
     found = [Rectangle(box.x, box.y, 0.0, 0.0)] * len(sizes)
     if whole <= 0 or box.area <= 0:
         return found
-    # As shares of the whole first: sums of sizes may be too large to multiply.
-    order = sorted((at for at, size in enumerate(sizes) if size > 0), key=lambda at: -sizes[at])
+    # As shares of the whole first: sums of sizes may be too large to multiply. What rounding would swallow is nothing.
+    order = sorted((at for at, size in enumerate(sizes) if size / whole > _NOTHING), key=lambda at: -sizes[at])
     areas = [sizes[at] / whole * box.area for at in order]
     start, free = 0, box
     while start < len(areas):

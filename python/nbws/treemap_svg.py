@@ -8,13 +8,13 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from nbws.rendering import format_size
+from nbws.rendering import format_size, legible
 from nbws.treemap import Node, Rectangle, squarify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["legible", "render_treemap"]
+__all__ = ["render_treemap"]
 
 # Hues that differ for people with any kind of colour vision (Okabe and Ito); lightness is left to the page.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
@@ -23,14 +23,9 @@ _LINE = 15.0
 _HEAD = 17.0
 _MARGIN = 2.0
 _LEAST = 2.0
+_LEAST_ROOM = 4
 _FOLDED_BELOW = 0.002
 _OPACITY = (0.34, 0.20, 0.16)
-
-
-def legible(text: str) -> str:
-    """Returns text without what drives terminals or is no text: controls, marks of direction and odd bytes are escaped."""
-    safe = text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
 def render_treemap(root: Node, width: int = 960, height: int = 540, label: str = "Tree map") -> str:
@@ -68,7 +63,16 @@ def _folded(node: Node) -> list[Node]:
     return seen
 
 
+def _joined(node: Node) -> Node:
+    """A directory that holds nothing but another one is shown as one: ``lib/python3.12/site-packages``."""
+    while len(node.children) == 1 and node.children[0].size == node.size and node.children[0].children:
+        only = node.children[0]
+        node = Node(f"{node.name}/{only.name}", only.path, only.size, only.children)
+    return node
+
+
 def _draw(parts: list[str], node: Node, box: Rectangle, look: tuple[str, int, int]) -> None:
+    node = _joined(node)
     colour, level, whole = look
     if box.width < _LEAST or box.height < _LEAST:
         return
@@ -81,7 +85,6 @@ def _draw(parts: list[str], node: Node, box: Rectangle, look: tuple[str, int, in
         f"fill='{colour}' fill-opacity='{opacity}' stroke='{colour}' stroke-opacity='.9' stroke-width='1'/>"
     )
     children = _folded(node)
-    # One child of nearly the same size says nothing new but its name.
     inside = box.inset(_MARGIN + 1, _HEAD, _MARGIN + 1, _MARGIN + 1)
     if children and inside.width > 4 * _CHARACTER and inside.height > _LINE:
         _write(parts, box, [f"{node.name}  {format_size(node.size)}", node.name])
@@ -91,15 +94,19 @@ def _draw(parts: list[str], node: Node, box: Rectangle, look: tuple[str, int, in
             _draw(parts, child, shrunk, (colour, level + 1, whole))
         return
     _write(parts, box, [node.name])
-    if box.height > 2 * _LINE + 4:
+    if box.height > 2 * _LINE + 4 and len(format_size(node.size)) <= _room(box):
         _write(parts, box.inset(0, _LINE, 0, 0), [format_size(node.size)], faint=True)
     parts.append("</g>")
 
 
+def _room(box: Rectangle) -> int:
+    return int((box.width - 8) / _CHARACTER)
+
+
 def _write(parts: list[str], box: Rectangle, texts: Sequence[str], *, faint: bool = False) -> None:
     """Writes the first text that fits, or the beginning of the last one; nothing where there is no room."""
-    room = int((box.width - 8) / _CHARACTER)
-    if box.height < _LINE or room < len("abc"):
+    room = _room(box)
+    if box.height < _LINE or room < _LEAST_ROOM:
         return
     shown = next((text for text in map(legible, texts) if len(text) <= room), None)
     if shown is None:

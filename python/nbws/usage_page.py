@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from nbws.rendering import format_size
+from nbws.rendering import format_size, legible
 from nbws.treemap import Node, tree_of
-from nbws.treemap_svg import legible, render_treemap
+from nbws.treemap_svg import render_treemap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +48,7 @@ def usage_page(usage: Usage, count: str = "logical") -> str:
     by_path = tree_of([(row.path, int(getattr(row, field))) for row in usage.by_path], total.path, whole)
     kinds = [Node(row.category, row.category, int(getattr(row, field))) for row in usage.by_category]
     by_category = Node("", "", whole, sorted(kinds, key=lambda node: -node.size))
+    categories = sorted(usage.by_category, key=lambda row: -int(getattr(row, field)))
     largest = sorted(usage.by_path, key=lambda row: (-int(getattr(row, field)), row.path))
     heads = ("size", "unique", "stored", "files")
     rest = (
@@ -60,10 +61,10 @@ def usage_page(usage: Usage, count: str = "logical") -> str:
     body = [
         _head(total.path, [format_size(total.logical_bytes), f"{total.files:,} files", _snapshot(usage.snapshot)]),
         f"<p>Areas are {_WORDS[count]}. Point at one to see its path and share.</p>",
-        render_treemap(by_path, 960, 540, f"Tree map by path, {_WORDS[count]}"),
+        render_treemap(by_path, 1000, 540, f"Tree map by path, {_WORDS[count]}"),
         "<h2>By category</h2>",
-        render_treemap(by_category, 960, 160, f"Tree map by category, {_WORDS[count]}"),
-        _table(("category", *heads), [(row.category, *_sizes(row)) for row in usage.by_category if row.files]),
+        render_treemap(by_category, 1000, 160, f"Tree map by category, {_WORDS[count]}"),
+        _table(("category", *heads), [(row.category, *_sizes(row)) for row in categories if row.files]),
         "<h2>Largest paths</h2>",
         _table(("path", *heads), [(row.path, *_sizes(row)) for row in largest[:_LISTED]]),
         "<h2>What is stored</h2>",
@@ -86,7 +87,7 @@ def growth_page(growth: Growth) -> str:
             node = tree_of([(row.path, int(getattr(row, field))) for row in growth.by_path], total.path, whole)
             body += [
                 f"<h2>{title}: {format_size(whole)}</h2>",
-                render_treemap(node, 960, 400 if field == "new_stored_bytes" else 200, title),
+                render_treemap(node, 1000, 400 if field == "new_stored_bytes" else 200, title),
             ]
     body += [
         "<h2>By category</h2>",

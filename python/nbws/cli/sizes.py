@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nbws.usage import CategoryGrowth, CategoryUsage, Growth, PathGrowth, PathUsage, Usage
     from nbws.workspace import Workspace
 
-_PAGE_DEPTH = 4
+_PAGE_DEPTH = 6
 _PAGE_LARGEST = 60
 
 
@@ -30,7 +30,7 @@ _PAGE_LARGEST = 60
 @click.argument("path", default="")
 @snapshot_option
 @click.option("--since", metavar="S", help="Show by how much it grew since snapshot S.")
-@click.option("--depth", type=click.IntRange(min=0), help="Levels below PATH; 1, or 4 for --html.")
+@click.option("--depth", type=click.IntRange(min=0), help="Levels below PATH; 1, or 6 for --html.")
 @click.option("--by", type=click.Choice(["path", "category"]), default="path", show_default=True)
 @click.option(
     "--count",
@@ -144,25 +144,25 @@ def _ordered(report: Usage | Growth, by: str, weight: Callable[[Any], int]) -> l
     """Names, levels and rows: each directory's own after it, largest first."""
     if by == "category":
         kinds: Sequence[CategoryUsage | CategoryGrowth] = report.by_category
-        return [(kind.category, 0, kind) for kind in reversed(_by_weight(kinds, weight)) if kind.files or weight(kind)]
+        return [(kind.category, 0, kind) for kind in _by_weight(kinds, weight) if kind.files or weight(kind)]
     known = {row.path for row in report.by_path}
     children: dict[str, list[Any]] = {}
     for row in report.by_path:
         parent = row.path.rpartition("/")[0]
         children.setdefault(parent if parent in known else "", []).append(row)
     found: list[tuple[str, int, Any]] = []
-    waiting = [(row, 0) for row in _by_weight(children.get("", ()), weight)]
+    # The last one is taken first.
+    waiting = [(row, 0) for row in reversed(_by_weight(children.get("", ()), weight))]
     while waiting:
         row, level = waiting.pop()
         is_below = level > 0
         found.append((row.path.rpartition("/")[2] if is_below else row.path, level, row))
-        waiting += [(child, level + 1) for child in _by_weight(children.get(row.path, ()), weight)]
+        waiting += [(child, level + 1) for child in reversed(_by_weight(children.get(row.path, ()), weight))]
     return found
 
 
 def _by_weight(rows: Iterable[Any], weight: Callable[[Any], int]) -> list[Any]:
-    # The last one is taken first; equals stay in order.
-    return sorted(reversed(list(rows)), key=weight)
+    return sorted(rows, key=lambda row: -weight(row))
 
 
 def _print(titles: Sequence[str], rows: Sequence[Row]) -> None:

@@ -41,11 +41,11 @@ pub(super) async fn differing(
 ) -> Result<(Parts, Parts)> {
     let (mut left, mut right) = (touching(&one.refs, top), touching(&other.refs, top));
     if one.level == other.level {
-        drop_common(&mut left, &mut right);
+        drop_shared(&mut left, &mut right);
     }
     let mut left = expanded(access, index, one.level, left, top).await?;
     let mut right = expanded(access, index, other.level, right, top).await?;
-    drop_common(&mut left.segments, &mut right.segments);
+    drop_shared(&mut left.segments, &mut right.segments);
     Ok((left, right))
 }
 
@@ -74,7 +74,7 @@ async fn expanded(
     Ok(Parts { nodes, segments })
 }
 
-fn drop_common(left: &mut Vec<SegmentRef>, right: &mut Vec<SegmentRef>) {
+fn drop_shared(left: &mut Vec<SegmentRef>, right: &mut Vec<SegmentRef>) {
     let ids = |refs: &[SegmentRef]| refs.iter().map(|r| r.id).collect::<HashSet<ChunkId>>();
     let (ours, theirs) = (ids(left), ids(right));
     left.retain(|r| !theirs.contains(&r.id));
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_both_have_is_left_out() {
         let (mut left, mut right) = (refs(&["a", "b", "c"]), refs(&["a", "c", "d"]));
-        drop_common(&mut left, &mut right);
+        drop_shared(&mut left, &mut right);
         assert_eq!((left, right), (refs(&["b"]), refs(&["d"])));
     }
 }

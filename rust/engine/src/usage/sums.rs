@@ -6,7 +6,7 @@ use nbws_core::index::ChunkLocation;
 use nbws_core::path;
 use nbws_core::tree::{Body, Entry};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The category of what no other one has.
 const REST: &str = "other";
@@ -267,7 +267,14 @@ impl<'a> Sums<'a> {
                 };
                 place.1 <= largest
             });
+            // A directory that is left out takes what is in it along.
             rows.sort_by_key(|(path, _)| *path);
+            let mut kept: BTreeSet<&[u8]> = BTreeSet::new();
+            rows.retain(|(path, _)| {
+                let parent = path::parent(path).unwrap_or_default();
+                let stays = parent.len() <= self.top.len() || kept.contains(parent);
+                stays && kept.insert(path)
+            });
         }
         rows
     }
@@ -394,5 +401,8 @@ mod tests {
     fn the_largest_of_each_directory() {
         let kept = [("a", 23), ("a/b", 19), ("a/b/x", 16)];
         assert_eq!(summed("", 3, Some(1)), (31, rows(&kept)));
+        let below = [("a/b/x", 16), ("a/b/x/y", 16)];
+        assert_eq!(summed("a/b", 2, Some(1)), (19, rows(&below)));
+        assert_eq!(summed("", 3, Some(0)), (31, rows(&[])));
     }
 }
