@@ -31,7 +31,7 @@ _PAGE_LARGEST = 60
 @snapshot_option
 @click.option("--since", metavar="S", help="Show by how much it grew since snapshot S.")
 @click.option("--depth", type=click.IntRange(min=0), help="Levels below PATH; 1, or 6 for --html.")
-@click.option("--by", type=click.Choice(["path", "category"]), default="path", show_default=True)
+@click.option("--by", type=click.Choice(["path", "category"]), default="path", show_default=True, help="What rows are.")
 @click.option(
     "--count",
     type=click.Choice(["logical", "unique", "stored"]),
