@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from nbws.reports import Preview as Preview
     from nbws.reports import RestoreReport as RestoreReport
     from nbws.reports import SaveReport as SaveReport
-    from nbws.reports import Usage as Usage
     from nbws.retention import PruneReport as PruneReport
     from nbws.retention import Retention as Retention
     from nbws.snapshot import Rescue as Rescue
     from nbws.snapshot import Snapshot as Snapshot
     from nbws.upkeep import doctor as doctor
     from nbws.upkeep import doctor_async as doctor_async
+    from nbws.usage import Growth as Growth
+    from nbws.usage import Usage as Usage
     from nbws.workspace import Workspace as Workspace
 
     __version__: str
@@ -54,6 +55,7 @@ __all__ = [
     "Entry",
     "EpochSource",
     "ExportReport",
+    "Growth",
     "Listing",
     "LockFile",
     "NbwsError",
@@ -85,6 +87,7 @@ _HOME = {
     "Diff": "nbws.entries",
     "Entry": "nbws.entries",
     "ExportReport": "nbws.entries",
+    "Growth": "nbws.usage",
     "NbwsError": "nbws.errors",
     "Notebook": "nbws.notebook",
     "Notebooks": "nbws.notebooks",
@@ -97,7 +100,7 @@ _HOME = {
     "Retention": "nbws.retention",
     "SaveReport": "nbws.reports",
     "Snapshot": "nbws.snapshot",
-    "Usage": "nbws.reports",
+    "Usage": "nbws.usage",
     "Workspace": "nbws.workspace",
     "doctor": "nbws.upkeep",
     "doctor_async": "nbws.upkeep",

@@ -167,8 +167,11 @@ class Workspace:
     def clear_latch(self, directory: str | os.PathLike[str]) -> Job:
         """Lets them become the head again."""
 
-    def usage(self) -> Job:
-        """Sums up what is stored."""
+    def usage(self, options: dict[str, Any]) -> Job:
+        """Sums up what is stored. Options: snapshot path depth largest categories."""
+
+    def growth(self, snapshots: list[str], options: dict[str, Any]) -> Job:
+        """Compares each of the snapshots, or of all, with the one before it. Options as for usage, without snapshot."""
 
     def check(self, options: dict[str, Any]) -> Job:
         """Checks what is stored. Options: read_data, a fraction."""

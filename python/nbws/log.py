@@ -1,16 +1,19 @@
-"""What the log of a repository holds: snapshots, rescues, totals."""
+"""What the log of a repository holds: snapshots, rescues, totals, and what fills it."""
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbws.calls import Call, twin, verb
-from nbws.errors import NotFound
+from nbws.catalogue.categories import categories
+from nbws.errors import InvalidInput, NotFound
 from nbws.listing import Listing
 from nbws.naming import is_time, select
-from nbws.reports import SavedState, Usage
+from nbws.reports import SavedState
 from nbws.snapshot import Rescue, Snapshot
+from nbws.usage import Growth, Usage
 
 if TYPE_CHECKING:
     from nbws import _nbws
@@ -18,6 +21,19 @@ if TYPE_CHECKING:
     from nbws.exclusive import EpochSource
 
 __all__ = ["History"]
+
+_TOO_DEEP = 1 << 32
+
+Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+def _sizes(operation: str, path: Path, depth: int, largest: int | None) -> dict[str, Any]:
+    """Options of the engine; what is no count is refused here, by name."""
+    for name, value in (("depth", depth), ("largest", largest)):
+        is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_DEEP
+        if not is_count and not (name == "largest" and value is None):
+            raise InvalidInput(f"{name} is a number from 0 on, not {value!r}", operation=operation)
+    return {"path": os.fspath(path), "depth": depth, "largest": largest, "categories": categories()}
 
 
 class History:
@@ -104,11 +120,85 @@ class History:
     find_async = twin(find)
 
     @verb
-    def usage(self) -> Call[Usage]:
-        """Sums up what is stored; reads metadata only."""
-        return Call.one(self._engine.usage, Usage.from_engine)
+    def usage(
+        self,
+        path: Path = "",
+        snapshot: str | datetime | SavedState = "latest",
+        depth: int = 1,
+        largest: int | None = None,
+    ) -> Call[Usage]:
+        """Sums up what is stored, and what a path of one snapshot takes; by path and by category.
+
+        Records, index and tree are read, and no file: about 100 bytes for each file at and below the path.
+
+        Args:
+            path: what is looked at, relative to the top of the workspace.
+            snapshot: a `Snapshot` or `Rescue`, or what names one.
+            depth: how many names below the path have rows of their own; 0 for the totals alone.
+            largest: of each directory only so many rows, the largest ones.
+
+        Raises:
+            NotFound: there is no such snapshot or path. A repository without snapshots has an empty top.
+            InvalidInput: a number is negative, or the path can't be one.
+            Corrupt: what is read is damaged or gone.
+        """
+        options = _sizes("usage", path, depth, largest)
+
+        def steps() -> Steps[Usage]:
+            name = yield from self.named(snapshot)
+            return Usage.from_engine((yield self._engine.usage({**options, "snapshot": name})))
+
+        return Call(steps)
 
     usage_async = twin(usage)
+
+    @verb
+    def growth(
+        self,
+        before: str | datetime | SavedState,
+        after: str | datetime | SavedState = "latest",
+        path: Path = "",
+        depth: int = 1,
+        largest: int | None = None,
+    ) -> Call[Growth]:
+        """Tells by how much a path grew from one snapshot to another, and what made it grow.
+
+        Reads the first tree, and of the second one what differs; no file.
+
+        Args:
+            before: a `Snapshot` or `Rescue`, or what names one.
+            after: likewise; it may be the older one.
+            path: what is looked at, relative to the top of the workspace.
+            depth: how many names below the path have rows of their own; 0 for the totals alone.
+            largest: of each directory only so many rows, those that changed most.
+
+        Raises:
+            NotFound: there is no such snapshot, or neither has the path.
+            InvalidInput: a number is negative, or the path can't be one.
+            Corrupt: what is read is damaged or gone.
+        """
+        options = _sizes("growth", path, depth, largest)
+
+        def steps() -> Steps[Growth]:
+            names = [(yield from self.named(before)), (yield from self.named(after))]
+            found = yield self._engine.growth(names, options)
+            return Growth.from_engine(found[0])
+
+        return Call(steps)
+
+    growth_async = twin(growth)
+
+    @verb
+    def growth_history(self, path: Path = "", depth: int = 1, largest: int | None = None) -> Call[tuple[Growth, ...]]:
+        """Tells by how much a path grew from each snapshot to the next one, oldest first: one less than there are snapshots.
+
+        Reads the first tree, and of every other one what differs from the one before; no file. Arguments and errors are those
+        of `growth`; `NotFound` if no snapshot has the path.
+        """
+        options = _sizes("growth", path, depth, largest)
+        return Call.one(lambda: self._engine.growth([], options), lambda found: tuple(map(Growth.from_engine, found)))
+
+    growth_history_async = twin(growth_history)
 
     def _snapshots(self, listed: list[dict[str, Any]]) -> Listing[Snapshot]:
         return Listing(Snapshot, (Snapshot.from_engine(values).attach(self) for values in listed))

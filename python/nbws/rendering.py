@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["format_size", "render_listing", "render_notes", "render_report"]
+__all__ = ["format_size", "legible", "render_listing", "render_notes", "render_report"]
 
 _BINARY_STEP = 1024
 _SHOWN_ROWS = 50
@@ -33,6 +33,12 @@ def format_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= _BINARY_STEP
     return f"{size:.1f} TiB"
+
+
+def legible(text: str) -> str:
+    """Returns text without what drives terminals or is no text: controls, marks of direction and odd bytes are escaped."""
+    safe = text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
 
 
 def render_report(name: str, values: Mapping[str, Any]) -> str:
@@ -122,7 +128,7 @@ def _shown_number(name: str, value: int) -> str:
 
 
 def _shown_text(_: str, text: str) -> str:
-    safe = html.escape(text.encode(errors="backslashreplace").decode())
+    safe = html.escape("\n".join(map(legible, text.split("\n"))))
     if len(text) in _HASH_DIGITS and not text.strip("0123456789abcdef"):
         return f"<code title='{safe}'>{safe[:_SHORT_ID]}</code>"
     return safe

@@ -6,16 +6,17 @@ Paths are ``os.fsdecode`` strings: names that are not UTF-8 carry surrogate esca
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 
-from nbws.values import Report, format_size, time_from_ms
+from nbws.usage import CategoryUsage, PathUsage, Usage
+from nbws.values import Report, Requests, format_size, time_from_ms
 
 __all__ = [
+    "CategoryUsage",
     "CheckReport",
     "Damage",
     "DamagedFile",
@@ -34,30 +35,6 @@ __all__ = [
     "format_size",
     "time_from_ms",
 ]
-
-
-def _ratio(size: int, of: int) -> float:
-    return size / of if of else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Requests(Report):
-    """Requests sent to the store, by verb."""
-
-    put: int = 0
-    get: int = 0
-    list: int = 0
-    head: int = 0
-    delete: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.put + self.get + self.list + self.head + self.delete
-
-    def __str__(self) -> str:
-        named = ((name.upper(), count) for name, count in self.to_dict().items() if count)
-        return ", ".join(f"{count} {name}" for name, count in named) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,49 +212,6 @@ class SavedState(Report):
     python: str | None
     partial: bool
     origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class PathUsage(Report):
-    """What lies at and below one path of a workspace."""
-
-    path: str
-    logical_bytes: int
-    files: int
-
-
-@dataclass(frozen=True, slots=True)
-class Usage(Report):
-    """Bytes and counts in use.
-
-    Attributes:
-        logical_bytes: bytes of the workspace head's files.
-        unique_bytes: plain bytes of all distinct chunks of all snapshots.
-        stored_bytes: bytes of all objects.
-        files: files and symbolic links of the workspace head.
-        snapshot_bytes: bytes of the files of all snapshots, each counted whole.
-        dedup_ratio: ``snapshot_bytes`` over unique bytes; 1.0 if nothing is stored.
-        compression_ratio: unique bytes over stored bytes; 1.0 if nothing is stored.
-        by_path: the workspace head by what lies at its top, sorted by name.
-    """
-
-    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"by_path": PathUsage}
-
-    logical_bytes: int
-    unique_bytes: int
-    stored_bytes: int
-    objects: int
-    snapshots: int
-    files: int
-    snapshot_bytes: int
-    by_path: tuple[PathUsage, ...]
-    dedup_ratio: float = dataclasses.field(init=False)
-    compression_ratio: float = dataclasses.field(init=False)
-
-    def __post_init__(self) -> None:
-        """Derives the ratios."""
-        object.__setattr__(self, "dedup_ratio", _ratio(self.snapshot_bytes, self.unique_bytes))
-        object.__setattr__(self, "compression_ratio", _ratio(self.unique_bytes, self.stored_bytes))
 
 
 @dataclass(frozen=True, slots=True)

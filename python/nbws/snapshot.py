@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
-from nbws.calls import Call, Elsewhere, twin, verb
+from nbws.calls import Call, Elsewhere, started, twin, verb
 from nbws.entries import Diff, Entry, ExportReport
 from nbws.errors import InvalidInput, InvalidState
 from nbws.files import AsyncFile, SnapshotFile, write_all
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nbws.calls import Job, Steps
     from nbws.files import AsyncWriter, Writer
     from nbws.log import History
+    from nbws.usage import Growth, Usage
 
 __all__ = ["Browsable", "Rescue", "Snapshot"]
 
@@ -160,7 +161,7 @@ class Browsable(SavedState):
     def du(self, path: Path = "") -> Call[Listing[PathUsage]]:
         """Sums up files and their bytes below each entry of a directory, sorted by path; of anything else its own.
 
-        Every name of a hard link group counts.
+        Every name of a hard link group counts for files and logical bytes; `PathUsage` says what counts where.
 
         Raises:
             NotFound: there is no such path.
@@ -171,6 +172,32 @@ class Browsable(SavedState):
         )
 
     du_async = twin(du)
+
+    @verb
+    def usage(self, path: Path = "", depth: int = 1, largest: int | None = None) -> Call[Usage]:
+        """Sums up what a path takes; does what `Workspace.usage` does for this snapshot.
+
+        Raises:
+            NotFound: there is no such path.
+            InvalidInput: a number is negative, or the path can't be one.
+        """
+        return started(self._tied().usage, path, self, depth, largest)
+
+    usage_async = twin(usage)
+
+    @verb
+    def growth(
+        self, since: Browsable | str | datetime, path: Path = "", depth: int = 1, largest: int | None = None
+    ) -> Call[Growth]:
+        """Tells by how much a path grew since another snapshot; does what `Workspace.growth` does up to this one.
+
+        Raises:
+            NotFound: there is no such snapshot, or neither has the path.
+            InvalidInput: a number is negative, or the path can't be one.
+        """
+        return started(self._tied().growth, since, self, path, depth, largest)
+
+    growth_async = twin(growth)
 
     @verb
     def export(self, fileobj: Writer | AsyncWriter, paths: Iterable[Path] | None = None) -> Call[ExportReport]:
@@ -226,16 +253,18 @@ class Browsable(SavedState):
             return self._opened
         except AttributeError:
             pass
+        reader = yield from self._tied().opened(self.snapshot)
+        object.__setattr__(self, "_opened", reader)
+        return reader
+
+    def _tied(self) -> History:
         try:
-            workspace = self._workspace
+            return self._workspace
         except AttributeError:
             raise InvalidState(
                 "this object is not tied to a workspace; take it from Workspace.snapshot() or Workspace.rescues()",
                 operation="browse",
             ) from None
-        reader = yield from workspace.opened(self.snapshot)
-        object.__setattr__(self, "_opened", reader)
-        return reader
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

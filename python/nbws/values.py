@@ -1,4 +1,4 @@
-"""What all reports share: they print well, compare, pickle and turn into JSON."""
+"""What all reports share, and the count of requests that many have: they print well, compare, pickle and turn into JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from nbws.rendering import format_size, render_report
 
-__all__ = ["Report", "format_size", "time_from_ms"]
+__all__ = ["Report", "Requests", "format_size", "time_from_ms"]
 
 
 def _plain(value: Any) -> Any:
@@ -60,3 +60,23 @@ class Report:
         return render_report(
             type(self).__name__, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Requests(Report):
+    """Requests sent to the store, by verb."""
+
+    put: int = 0
+    get: int = 0
+    list: int = 0
+    head: int = 0
+    delete: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.put + self.get + self.list + self.head + self.delete
+
+    def __str__(self) -> str:
+        named = ((name.upper(), count) for name, count in self.to_dict().items() if count)
+        return ", ".join(f"{count} {name}" for name, count in named) or "none"

@@ -43,6 +43,8 @@ def test_every_verb_has_a_twin_with_the_same_arguments(cls: type) -> None:
         "open_file",
         "diff",
         "du",
+        "growth",
+        "usage",
         "export",
     } == set(verbs)
     for name, function in verbs.items():

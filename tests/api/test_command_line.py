@@ -212,7 +212,7 @@ def test_browse_without_restoring(file_url: str, tree: Path, tmp_path: Path) -> 
     assert [item["path"] for item in run_json("diff", file_url, "latest", tree)["added"]] == ["extra"]
     sums = {item["path"]: item["logical_bytes"] for item in run_json("du", file_url)["by_path"]}
     assert sums["src"] == 27
-    assert run("du", file_url, "src").stdout.splitlines()[-1].split() == ["27", "B", "3", "src"]
+    assert run("du", file_url, "src").stdout.splitlines()[-1].split()[-4:] == ["27", "B", "3", "src"]
 
 
 def test_export_and_tar(file_url: str, tree: Path, tmp_path: Path) -> None:

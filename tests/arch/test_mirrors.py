@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import nbws
 import pytest
-from nbws import _nbws, entries, errors, lifecycle, reports, retention
+from nbws import _nbws, entries, errors, lifecycle, reports, retention, usage
 from nbws.cli.main import EXIT_CODES
 from nbws.snapshot import Rescue, Snapshot
 
@@ -25,8 +25,12 @@ CLASSES: dict[str, list[type[reports.Report]]] = {
     "RestoreReport": [reports.RestoreReport],
     "SnapshotInfo": [Snapshot, Rescue],
     "Preview": [reports.Preview],
-    "PathUsage": [reports.PathUsage],
-    "UsageReport": [reports.Usage],
+    "PathUsage": [usage.PathUsage],
+    "CategoryUsage": [usage.CategoryUsage],
+    "UsageReport": [usage.Usage],
+    "PathGrowth": [usage.PathGrowth],
+    "CategoryGrowth": [usage.CategoryGrowth],
+    "GrowthReport": [usage.Growth],
     "Entry": [entries.Entry],
     "Changed": [entries.Changed],
     "Diff": [entries.Diff],
@@ -51,7 +55,7 @@ LEFT_OUT: dict[type[reports.Report], set[str]] = {
 ADDED: dict[type[reports.Report], set[str]] = {
     Snapshot: {"pinned", "eviction_date"},
     reports.Preview: {"cost"},
-    reports.Usage: {"dedup_ratio", "compression_ratio"},
+    usage.Usage: {"dedup_ratio", "compression_ratio"},
 }
 
 

@@ -25,6 +25,7 @@ from nbws import (
     reports,
     snapshot,
     upkeep,
+    usage,
     workspace,
 )
 from nbws.cli.main import EXIT_CODES, cli
@@ -47,6 +48,7 @@ MODULES = [
     reports,
     snapshot,
     upkeep,
+    usage,
     workspace,
 ]
 PUBLIC = [name for name in nbws.__all__ if not name.startswith("__")]

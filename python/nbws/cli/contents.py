@@ -1,4 +1,4 @@
-"""`nbws ls`, `cat`, `diff`, `du` and `export`: what a snapshot holds, without a restore."""
+"""`nbws ls`, `cat`, `diff` and `export`: what a snapshot holds, without a restore."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nbws.cli.output import INCOMPLETE, heading, json_option, print_json, print_paths, print_table, printable
+from nbws.cli.output import INCOMPLETE, heading, json_option, print_json, print_paths, printable
 from nbws.reports import format_size
 
 if TYPE_CHECKING:
@@ -122,23 +122,6 @@ def _print_diff(found: Diff) -> None:
     print_paths("Not compared", found.skipped)
     counts = f"{len(found.added):,} added, {len(found.changed):,} changed, {len(found.removed):,} removed"
     click.echo(heading(counts))
-
-
-@click.command()
-@click.argument("url")
-@click.argument("path", default="")
-@snapshot_option
-@json_option
-def du(url: str, path: str, *, snapshot: str, as_json: bool) -> None:
-    """Sum up files and bytes below each entry of a directory of a snapshot, largest first."""
-    found = _open(url, snapshot)
-    sums = sorted(found.du(path), key=lambda item: -item.logical_bytes)
-    if as_json:
-        print_json({"snapshot": found.snapshot, "by_path": [item.to_dict() for item in sums]})
-        return
-    rows = [(format_size(item.logical_bytes), f"{item.files:,}", item.path) for item in sums]
-    rows.append((format_size(sum(i.logical_bytes for i in sums)), f"{sum(i.files for i in sums):,}", path or "."))
-    print_table(("size", "files", "path"), rows)
 
 
 @click.command()

@@ -62,7 +62,7 @@ _COMMANDS = {
     "ls": "nbws.cli.contents",
     "cat": "nbws.cli.contents",
     "diff": "nbws.cli.contents",
-    "du": "nbws.cli.contents",
+    "du": "nbws.cli.sizes",
     "export": "nbws.cli.contents",
     "rescues": "nbws.cli.browse",
     "check": "nbws.cli.check",

@@ -1,5 +1,9 @@
 //! What a save leaves out: patterns of the caller and ignore files of the tree, both in gitignore syntax.
 
+mod categories;
+
+pub use categories::{Categories, Sorter};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::{self, MARKER, RESTORING, TEMPORARY_PREFIX};
 use ignore::Match;

@@ -188,3 +188,30 @@ impl Default for PruneOptions {
         }
     }
 }
+
+/// What to add up.
+#[derive(Clone, Debug)]
+pub struct UsageOptions {
+    /// `latest`, `latest~2`, an id or a unique prefix.
+    pub snapshot: String,
+    /// What is looked at; nothing is the top of the workspace.
+    pub path: Vec<u8>,
+    /// How many names below the path have sums of their own.
+    pub depth: u32,
+    /// Of each directory only so many entries, the largest ones.
+    pub largest: Option<u64>,
+    /// Names of categories and their patterns (gitignore syntax), the first one that matches a path or a directory above it counts.
+    pub categories: Vec<(String, Vec<String>)>,
+}
+
+impl Default for UsageOptions {
+    fn default() -> Self {
+        UsageOptions {
+            snapshot: "latest".to_owned(),
+            path: Vec::new(),
+            depth: 1,
+            largest: None,
+            categories: Vec::new(),
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! What a verb did, as plain values. `python/nbws/reports.py` mirrors the fields; a test compares both.
 
 mod doctor;
+mod usage;
 
 pub use doctor::DoctorReport;
+pub use usage::{CategoryGrowth, CategoryUsage, GrowthReport, PathGrowth, PathUsage, UsageReport};
 
 use crate::store::RequestTotals;
 pub use nbws_core::tree::OmitReason;
@@ -21,6 +23,19 @@ pub struct Requests {
     pub head: u64,
     /// Deletions.
     pub delete: u64,
+}
+
+impl Requests {
+    /// Those sent since `earlier`.
+    pub(crate) fn since(&self, earlier: &Requests) -> Requests {
+        Requests {
+            put: self.put - earlier.put,
+            get: self.get - earlier.get,
+            list: self.list - earlier.list,
+            head: self.head - earlier.head,
+            delete: self.delete - earlier.delete,
+        }
+    }
 }
 
 impl From<RequestTotals> for Requests {
@@ -213,38 +228,6 @@ pub struct SnapshotInfo {
     pub pinned_until_ms: Option<u64>,
     /// For a snapshot: from when on the rules and pins let it go, in milliseconds since 1970 UTC; none if time alone never does.
     pub eviction_ms: Option<u64>,
-}
-
-/// Totals of a repository.
-#[derive(Clone, Debug, Default)]
-pub struct UsageReport {
-    /// Bytes of the workspace head.
-    pub logical_bytes: u64,
-    /// Plain bytes of all distinct chunks.
-    pub unique_bytes: u64,
-    /// Bytes of all objects written.
-    pub stored_bytes: u64,
-    /// Objects.
-    pub objects: u64,
-    /// Snapshots.
-    pub snapshots: u64,
-    /// Files and symlinks of the workspace head.
-    pub files: u64,
-    /// Bytes of the files of all snapshots, each counted whole.
-    pub snapshot_bytes: u64,
-    /// The workspace head by what lies at its top, sorted by name.
-    pub by_path: Vec<PathUsage>,
-}
-
-/// What lies below one entry at the top of a workspace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PathUsage {
-    /// Name of the entry.
-    pub path: Vec<u8>,
-    /// Bytes of its files.
-    pub logical_bytes: u64,
-    /// Files and symlinks.
-    pub files: u64,
 }
 
 /// An object that is not what it should be, and what that hits.

@@ -3,7 +3,8 @@
 use crate::log::LogHead;
 use crate::whole_log::readable_log;
 use crate::workspace::Access;
-use nbws_core::record::Head;
+use nbws_core::ledger::Log;
+use nbws_core::record::{Head, Record};
 use nbws_core::{Error, ErrorKind, Result};
 
 /// A snapshot that was named.
@@ -24,12 +25,7 @@ pub(crate) async fn resolve(
 ) -> Result<Resolved> {
     let head = newest.and_then(|h| h.record.head);
     let Some(head) = head else {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "find snapshot",
-            "the repository holds no snapshot yet",
-        )
-        .at(name));
+        return Err(nothing_yet(name));
     };
     if name == "latest" || name == "latest~0" || name == head.snapshot.to_hex() {
         return Ok(Resolved {
@@ -38,26 +34,11 @@ pub(crate) async fn resolve(
         });
     }
     let (log, mut damage) = readable_log(access, newest).await?;
-    let snapshots: Vec<Head> = log
-        .snapshots(None)
-        .iter()
-        .filter_map(|s| s.record.head)
-        .collect();
-    let found = if let Some(back) = name.strip_prefix("latest~") {
-        // With records missing nobody can count.
-        if !damage.is_empty() {
-            return Err(damage.swap_remove(0));
-        }
-        back_from_latest(&snapshots, name, back)
-    } else {
-        let rescues = log.rescues();
-        let rescues = rescues.iter().map(|r| Head {
-            root: r.body.root,
-            snapshot: r.body.snapshot,
-        });
-        by_prefix(snapshots.iter().copied().chain(rescues), name)
-    };
-    let found = match found {
+    // With records missing nobody can count.
+    if name.starts_with("latest~") && !damage.is_empty() {
+        return Err(damage.swap_remove(0));
+    }
+    let found = match in_log(&log, name) {
         // It may be in a record that can't be read.
         Err(e) if e.kind() == ErrorKind::NotFound && !damage.is_empty() => {
             return Err(damage.swap_remove(0));
@@ -68,6 +49,37 @@ pub(crate) async fn resolve(
         head: found,
         is_head: found.snapshot == head.snapshot,
     })
+}
+
+/// Finds `name` in the whole log that ends with `newest`.
+pub(crate) fn resolve_in(log: &Log, newest: Option<&Record>, name: &str) -> Result<Head> {
+    match newest.and_then(|record| record.head) {
+        None => Err(nothing_yet(name)),
+        Some(head) if name == "latest" => Ok(head),
+        Some(_) => in_log(log, name),
+    }
+}
+
+fn nothing_yet(name: &str) -> Error {
+    let why = "the repository holds no snapshot yet";
+    Error::new(ErrorKind::NotFound, "find snapshot", why).at(name)
+}
+
+fn in_log(log: &Log, name: &str) -> Result<Head> {
+    let snapshots: Vec<Head> = log
+        .snapshots(None)
+        .iter()
+        .filter_map(|s| s.record.head)
+        .collect();
+    if let Some(back) = name.strip_prefix("latest~") {
+        return back_from_latest(&snapshots, name, back);
+    }
+    let rescues = log.rescues();
+    let rescues = rescues.iter().map(|r| Head {
+        root: r.body.root,
+        snapshot: r.body.snapshot,
+    });
+    by_prefix(snapshots.iter().copied().chain(rescues), name)
 }
 
 fn back_from_latest(snapshots: &[Head], name: &str, back: &str) -> Result<Head> {

@@ -6,10 +6,12 @@ use crate::clock::Deadline;
 use crate::doctor;
 use crate::local::cache::{KnownTree, Session};
 use crate::options::{
-    CheckOptions, OpenOptions, PreviewOptions, RestoreOptions, Retention, SaveOptions,
+    CheckOptions, OpenOptions, PreviewOptions, RestoreOptions, Retention, SaveOptions, UsageOptions,
 };
 use crate::progress::{Meter, ProgressSink};
-use crate::report::{CheckReport, Preview, RestoreReport, SaveReport, SnapshotInfo, UsageReport};
+use crate::report::{
+    CheckReport, GrowthReport, Preview, RestoreReport, SaveReport, SnapshotInfo, UsageReport,
+};
 use crate::store::{Counting, Created, Discarding, Exclusive, RequestTotals, Retrying, Store};
 use nbws_core::format::Format;
 use nbws_core::id::{FrameHash, RepositoryId, SnapshotId};
@@ -239,9 +241,24 @@ impl Workspace {
         crate::browse::open(self.access(None, CancelToken::new()), snapshot).await
     }
 
-    /// Totals of the repository, from records and index alone.
-    pub async fn usage(&self) -> Result<UsageReport> {
-        crate::usage::usage(&self.access(None, CancelToken::new())).await
+    /// Totals of the repository, and what a path of one snapshot holds, from records, index and trees alone.
+    ///
+    /// `NotFound` if there is no such snapshot or path; a repository without snapshots has nothing at its top.
+    pub async fn usage(&self, options: UsageOptions) -> Result<UsageReport> {
+        crate::usage::usage(&self.access(None, CancelToken::new()), &options).await
+    }
+
+    /// By how much each of `snapshots` is larger than the one before it; without names all snapshots, oldest first.
+    ///
+    /// Parts of trees that two neighbours share are not read again. `NotFound` if there is no such snapshot, or if none of them
+    /// has the path.
+    pub async fn growth(
+        &self,
+        snapshots: &[String],
+        options: UsageOptions,
+    ) -> Result<Vec<GrowthReport>> {
+        let access = self.access(None, CancelToken::new());
+        crate::usage::growth(&access, snapshots, &options).await
     }
 
     /// Looks for damage: log, trees, index and pack directories always, data as far as asked. Changes nothing.

@@ -26,7 +26,9 @@ use nbws_core::record::{Body, Head, Place, Record, SnapshotBody, Usage};
 use nbws_core::state::State;
 use nbws_core::wire::{put_bytes, put_varint, put_zigzag};
 use nbws_engine::cancel::CancelToken;
-use nbws_engine::options::{CheckOptions, Delete, OpenOptions, RestoreOptions, SaveOptions};
+use nbws_engine::options::{
+    CheckOptions, Delete, OpenOptions, RestoreOptions, SaveOptions, UsageOptions,
+};
 use nbws_engine::store::{Store, StoreOptions};
 use nbws_engine::{ErrorKind, Workspace};
 use std::collections::BTreeMap;
@@ -1596,7 +1598,9 @@ async fn others(class: &Class, lab: &Lab, store: &Arc<dyn Store>) -> Result<(), 
             _ => {}
         }
     }
-    let _ = (ws.snapshots().await, ws.rescues().await, ws.usage().await);
+    let _ = (ws.snapshots().await, ws.rescues().await);
+    let _ = ws.usage(UsageOptions::default()).await;
+    let _ = ws.growth(&[], UsageOptions::default()).await;
     Ok(())
 }
 

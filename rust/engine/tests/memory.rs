@@ -1,4 +1,4 @@
-//! Peak anonymous memory of save and restore, each in a process of its own: by number of files, and for one large file.
+//! Peak anonymous memory of save, restore, usage and growth, each in a process of its own: by number of files, and for one large file.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -72,7 +72,7 @@ impl Lab {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// Peaks of a first save, a save of no change, a restore, and a restore over what is there.
+    /// Peaks of a first save, a save of no change, usage and growth of two snapshots, a restore, and a restore over what is there.
     fn measure(&self, what: &str) -> Vec<(&'static str, u64)> {
         let url = format!("file://{}", self.text("objects"));
         let (tree, out) = (self.text("tree"), self.text("out"));
@@ -80,12 +80,17 @@ impl Lab {
         let save = ["save", &tree, &url, &one];
         let first = peak(&save);
         let again = peak(&save);
+        fs::write(self.path("tree/one-more.bin"), [7; 100]).unwrap();
+        peak(&save);
+        let (usage, growth) = (peak(&["usage", &url, &two]), peak(&["growth", &url, &two]));
         // Room for the copy; the tree is in the repository now.
         fs::remove_dir_all(&tree).unwrap();
         let restore = ["restore", &url, &out, &two];
         let peaks = vec![
             ("first save", first),
             ("save of no change", again),
+            ("usage", usage),
+            ("growth", growth),
             ("restore", peak(&restore)),
             ("restore over it", peak(&restore)),
         ];

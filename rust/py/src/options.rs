@@ -2,7 +2,7 @@
 
 use nbws_engine::options::{
     CheckOptions, Delete, Label, Level, OpenOptions, PruneOptions, RestoreOptions, Retention,
-    SaveOptions,
+    SaveOptions, UsageOptions,
 };
 use nbws_engine::{ClaimOptions, DEFAULT_TTL, Error, ErrorKind};
 use pyo3::conversion::FromPyObjectOwned;
@@ -191,6 +191,22 @@ pub(crate) fn check(dict: &Bound<'_, PyDict>) -> PyResult<CheckOptions> {
     let fields = Fields::new(dict)?;
     let options = CheckOptions {
         read_data: fields.take("read_data")?.unwrap_or_default(),
+    };
+    fields.finish()?;
+    Ok(options)
+}
+
+pub(crate) fn usage(dict: &Bound<'_, PyDict>) -> PyResult<UsageOptions> {
+    let fields = Fields::new(dict)?;
+    let defaults = UsageOptions::default();
+    let options = UsageOptions {
+        snapshot: fields.take("snapshot")?.unwrap_or(defaults.snapshot),
+        path: fields
+            .take::<PathBytes>("path")?
+            .map_or(defaults.path, |path| path.0),
+        depth: fields.take("depth")?.unwrap_or(defaults.depth),
+        largest: fields.take("largest")?,
+        categories: fields.take("categories")?.unwrap_or_default(),
     };
     fields.finish()?;
     Ok(options)

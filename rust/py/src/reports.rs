@@ -4,8 +4,9 @@
 
 use nbws_engine::options::Retention;
 use nbws_engine::report::{
-    Changed, CheckReport, Damage, Diff, DoctorReport, Entry, ExportReport, OmitReason, Omitted,
-    PathUsage, Preview, Requests, RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
+    CategoryGrowth, CategoryUsage, Changed, CheckReport, Damage, Diff, DoctorReport, Entry,
+    ExportReport, GrowthReport, OmitReason, Omitted, PathGrowth, PathUsage, Preview, Requests,
+    RestoreReport, SaveReport, Skipped, SnapshotInfo, UsageReport,
 };
 use nbws_engine::{
     Claimed, ForgottenSnapshot, Forked, FoundSession, LogEvent, PinnedSnapshot, PruneReport,
@@ -31,7 +32,7 @@ macro_rules! plain_by_conversion {
     )*};
 }
 
-plain_by_conversion!((), bool, u64, i128, f64, String);
+plain_by_conversion!((), bool, u64, i64, i128, f64, String);
 plain_by_conversion!(Option<bool>, Option<u64>, Option<f64>, Option<String>);
 
 /// A path: bytes in the engine, `os.fsdecode` text in Python.
@@ -81,6 +82,10 @@ plain_list!(
     Skipped,
     Damage,
     PathUsage,
+    CategoryUsage,
+    PathGrowth,
+    CategoryGrowth,
+    GrowthReport,
     SnapshotInfo,
     Entry,
     Changed,
@@ -163,8 +168,15 @@ reports! {
         files_total, files_new, files_changed, files_unchanged, files_removed, bytes_total, bytes_read, bytes_new,
         bytes_uploaded, requests, chunks_new, exact, rescue, omitted, skipped, unstable, stale, warnings, duration_s,
     }
-    PathUsage { path, logical_bytes, files }
-    UsageReport { logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files, snapshot_bytes, by_path }
+    PathUsage { path, logical_bytes, files, unique_bytes, stored_bytes }
+    CategoryUsage { category, logical_bytes, files, unique_bytes, stored_bytes }
+    UsageReport {
+        logical_bytes, unique_bytes, stored_bytes, objects, snapshots, files, snapshot_bytes, by_path, snapshot, total, by_category,
+        metadata_bytes, other_bytes, overhead_bytes, requests,
+    }
+    PathGrowth { path, logical_bytes, files, unique_bytes, stored_bytes, new_stored_bytes, gone_stored_bytes }
+    CategoryGrowth { category, logical_bytes, files, unique_bytes, stored_bytes, new_stored_bytes, gone_stored_bytes }
+    GrowthReport { before, after, total, by_path, by_category, metadata_bytes, requests }
     Entry { path, kind, size, mode, uid, gid, mtime_ns, target, link, xattrs }
     Changed { path, what, before, after }
     Diff { added, changed, removed, skipped }

@@ -280,9 +280,23 @@ impl Workspace {
         })
     }
 
-    fn usage(&self, py: Python<'_>) -> PyResult<Job> {
-        let workspace = self.0.clone();
-        Job::start(py, Interrupt::Drop, async move { workspace.usage().await })
+    fn usage(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Job> {
+        let (workspace, options) = (self.0.clone(), options::usage(options)?);
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.usage(options).await
+        })
+    }
+
+    fn growth(
+        &self,
+        py: Python<'_>,
+        snapshots: Vec<String>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Job> {
+        let (workspace, options) = (self.0.clone(), options::usage(options)?);
+        Job::start(py, Interrupt::Drop, async move {
+            workspace.growth(&snapshots, options).await
+        })
     }
 
     fn check(&self, py: Python<'_>, options: &Bound<'_, PyDict>) -> PyResult<Job> {

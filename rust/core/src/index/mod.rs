@@ -1,12 +1,14 @@
 //! Where each chunk lies: parts, the root that lists them, and lookup over all of them (`docs/format.md`, section 9).
 
 mod build;
+mod counts;
 mod fold;
 mod live;
 mod part;
 mod root;
 
 pub use build::IndexPartBuilder;
+pub use counts::ChunkCounts;
 pub use fold::fold_plan;
 pub use live::{FrameUse, LiveChunks, PackUse};
 pub use part::IndexPart;
@@ -32,8 +34,21 @@ pub struct ChunkLocation {
     pub chunk_len: u32,
 }
 
+impl ChunkLocation {
+    /// The chunk's part of the stored bytes of its frame, by plain bytes. The parts of all chunks of a frame add up to the whole
+    /// frame exactly: what lies before the end of the chunk minus what lies before its start, each rounded down.
+    pub fn stored_share(&self) -> u64 {
+        let before = |plain: u64| match self.plain_len {
+            0 => 0,
+            of => u64::from(self.stored_len) * plain / u64::from(of),
+        };
+        let start = u64::from(self.chunk_offset);
+        before(start + u64::from(self.chunk_len)) - before(start)
+    }
+}
+
 /// Which part of an index names a chunk, and where in it: 8 bytes that stand for id and location.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkNumber {
     part: u32,
     at: u32,

@@ -4,9 +4,8 @@ use super::reader::{Part, SnapshotReader, absent, clean};
 use crate::report::{Entry, PathUsage};
 use bytes::Bytes;
 use nbws_core::path::is_within;
-use nbws_core::tree::{self, Body, SegmentReader};
+use nbws_core::tree::{self, SegmentReader};
 use nbws_core::{Error, Result};
-use std::collections::BTreeMap;
 
 impl SnapshotReader {
     /// The entries of the directory at `path`, sorted by path bytes, or with `recursive` all below it; of anything else its own entry.
@@ -47,36 +46,13 @@ impl SnapshotReader {
         Ok(Entry::from(&self.entry(&path).await?))
     }
 
-    /// Files and bytes below each entry of the directory at `path`, sorted by path; of anything else its own.
+    /// What lies below each entry of the directory at `path`, sorted by path; of anything else its own.
     ///
-    /// Every name of a hard link group counts. `NotFound` if there is no such path.
+    /// Every name of a hard link group counts for files and logical bytes; a chunk that several paths have counts for the first of
+    /// them. `NotFound` if there is no such path.
     pub async fn usage(&self, path: &[u8]) -> Result<Vec<PathUsage>> {
-        let top = clean(path)?;
-        let mut found: BTreeMap<Vec<u8>, PathUsage> = BTreeMap::new();
-        let mut is_there = top.is_empty();
-        for segment in self.below(&top, false).await? {
-            each(&segment, |entry| {
-                let Some(rest) = below(&entry.path, &top) else {
-                    return;
-                };
-                is_there = true;
-                if rest.is_empty() && entry.is_directory() {
-                    return;
-                }
-                let name = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
-                let length = entry.path.len() - rest.len() + name.len();
-                let sum = found.entry(entry.path[..length].to_vec()).or_default();
-                if matches!(entry.body, Body::File { .. } | Body::Symlink { .. }) {
-                    sum.files += 1;
-                    sum.logical_bytes = sum.logical_bytes.saturating_add(entry.size());
-                }
-            })?;
-        }
-        if !is_there {
-            return Err(absent(&top));
-        }
-        let named = |(path, usage)| PathUsage { path, ..usage };
-        Ok(found.into_iter().map(named).collect())
+        let opened = self.opened();
+        crate::usage::below(&opened.access, &opened.index, &opened.root, clean(path)?).await
     }
 
     /// The segments with `top` and what lies below it; `direct` leaves out those in which everything lies deeper.

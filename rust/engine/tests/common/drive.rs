@@ -3,7 +3,7 @@
 
 use nbws_engine::Workspace;
 use nbws_engine::cancel::CancelToken;
-use nbws_engine::options::{Level, OpenOptions, RestoreOptions, SaveOptions};
+use nbws_engine::options::{Level, OpenOptions, RestoreOptions, SaveOptions, UsageOptions};
 use nbws_engine::progress::ProgressSink;
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How to call it.
 pub(crate) const USAGE: &str = "drive save DIRECTORY URL STATE [LEVEL] | drive restore URL DIRECTORY STATE | \
+                                drive usage URL STATE | drive growth URL STATE | \
                                 drive tree DIRECTORY FILES | drive file PATH BYTES";
 
 /// Carries out one verb and describes what it did, line by line.
@@ -49,7 +50,24 @@ pub(crate) fn drive(arguments: &[&str]) -> Result<String, String> {
             let report = workspace.restore(directory, options, progress, token).await;
             report.map(|report| format!("{report:#?}"))
         }),
+        ["usage", url, state] => measure(url, state, async |workspace, _| {
+            let report = workspace.usage(by_path_and_category()).await;
+            report.map(|report| format!("{} rows, {:?}", report.by_path.len(), report.total))
+        }),
+        ["growth", url, state] => measure(url, state, async |workspace, _| {
+            let steps = workspace.growth(&[], by_path_and_category()).await;
+            steps.map(|steps| format!("{steps:?}"))
+        }),
         _ => Err(USAGE.to_owned()),
+    }
+}
+
+fn by_path_and_category() -> UsageOptions {
+    let category = |name: &str, pattern: &str| (name.to_owned(), vec![pattern.to_owned()]);
+    UsageOptions {
+        depth: 2,
+        categories: vec![category("caches", "__pycache__/"), category("code", "*.py")],
+        ..UsageOptions::default()
     }
 }
 
