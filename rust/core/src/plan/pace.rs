@@ -1,7 +1,10 @@
 //! How a save with a deadline uses the time it has: values in, values out; who measures them is the engine's business.
 
-/// The smallest pack that is aimed at: what is sent first while nobody knows how fast the store is.
+/// What is sent first, while nobody knows how fast the store is.
 pub const FIRST_PACK_BYTES: usize = 256 << 10;
+
+/// Smaller packs than this are not worth their requests.
+const LEAST_PACK_BYTES: usize = 64 << 10;
 
 /// So few bytes go with the tree even when the time is over: a pack of their own takes longer.
 const HARDLY_ANY_BYTES: u64 = 64 << 10;
@@ -89,7 +92,7 @@ pub fn pack_bytes(rate: Option<f64>, left_s: f64, sealed: u64, full: usize) -> u
         Some(rate) => (rate * left_s / PACKS_LEFT).min(full as f64) as usize,
         None => FIRST_PACK_BYTES << sealed.min(16),
     };
-    wished.clamp(FIRST_PACK_BYTES.min(full), full)
+    wished.clamp(LEAST_PACK_BYTES.min(full), full)
 }
 
 /// Whether so many bytes may wait for the pack that is sent in any case.
@@ -184,11 +187,11 @@ mod tests {
         assert_eq!(pack_bytes(None, 3.0, 60, full), full);
         assert_eq!(
             pack_bytes(Some(MIB), 3.0, 9, full),
-            FIRST_PACK_BYTES.max(3 << 17)
+            3 << 17
         );
         assert_eq!(pack_bytes(Some(MIB), 80.0, 9, full), 10 << 20);
         assert_eq!(pack_bytes(Some(1e12), 80.0, 9, full), full);
-        assert_eq!(pack_bytes(Some(1.0), 80.0, 9, full), FIRST_PACK_BYTES);
+        assert_eq!(pack_bytes(Some(1.0), 80.0, 9, full), LEAST_PACK_BYTES);
         // A budget of memory below the smallest pack stays in force.
         assert_eq!(pack_bytes(Some(1e12), 80.0, 9, 1_000), 1_000);
     }
