@@ -202,18 +202,41 @@ def test_a_long_list_of_what_was_left_out_is_cut(disk: World) -> None:
     assert "more" in info
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the engine reads ahead of its uploads: what was read before the deadline is sent after it, however long that takes",
-)
 def test_a_deadline_holds_for_a_slow_store_too(cloud: World) -> None:
     machine = cloud.machine()
     REACH["RUNNING"](machine)
     for number in range(5):
         (machine.workspace / f"{number}.bin").write_bytes(random.Random(number).randbytes(1_000_000))
+    machine.write("work.ipynb", '{"cells": []}')
     report = machine.notebook().stop(deadline=0.5, limit_rate=1_000_000)
     assert report.partial
-    assert report.bytes_uploaded < 3_000_000
+    assert report.bytes_uploaded < 1_000_000
+    assert {item.path for item in report.omitted} == {f"{number}.bin" for number in range(5)}
+    snapshot = machine.notebook().workspace.snapshot()
+    assert snapshot.read("work.ipynb") == b'{"cells": []}'
+
+
+def test_what_was_stored_before_the_deadline_is_not_sent_again(cloud: World, service: Service) -> None:
+    machine = with_large_files(cloud)
+    before = stored_bytes(service)
+    first = machine.notebook().stop(deadline=3.0, limit_rate=4_000_000)
+    late = {item.path for item in first.omitted}
+    assert 0 < len(late) < LARGE
+    assert state_of(machine) == "SYNC_FAILED"
+    kept = stored_bytes(service) - before
+    assert kept < 13_000_000
+    report = machine.notebook().save()
+    assert report.complete
+    assert state_of(machine) == "STOPPED"
+    assert report.bytes_uploaded < LARGE * 2_000_000 - kept + 1_000_000
+
+
+def test_a_limited_rate_holds_from_the_first_byte_on(cloud: World, service: Service) -> None:
+    machine = with_large_files(cloud)
+    before = stored_bytes(service)
+    # In a tenth of a second a hundred thousand bytes may go, whatever the size of the first pack.
+    machine.notebook().stop(deadline=0.1, limit_rate=1_000_000)
+    assert stored_bytes(service) - before < 200_000
 
 
 def test_what_the_deadline_left_out_is_saved_by_the_next_save_here(world: World) -> None:

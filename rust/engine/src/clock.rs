@@ -1,5 +1,6 @@
 //! Time: the only file of the engine that asks for it.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970 UTC by the local clock. Carries no safety: a wrong clock only shows wrong ages.
@@ -59,12 +60,13 @@ impl Deadline {
     }
 }
 
-/// Spreads bytes over time: at most so many per second on average since the start.
+/// Spreads bytes over time: never more than so many per second. Time in which nothing was sent is not made up for.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     bytes_per_second: Option<u64>,
     start: Instant,
-    sent: std::sync::atomic::AtomicU64,
+    /// When what was reserved has had its time, since the start.
+    free_at: Mutex<Duration>,
 }
 
 impl RateLimit {
@@ -73,19 +75,51 @@ impl RateLimit {
         RateLimit {
             bytes_per_second,
             start: Instant::now(),
-            sent: std::sync::atomic::AtomicU64::new(0),
+            free_at: Mutex::default(),
         }
     }
 
-    /// How long to wait before `bytes` more may be sent; they count as sent from now on.
-    pub(crate) fn delay(&self, bytes: u64) -> Duration {
-        let Some(rate) = self.bytes_per_second else {
+    /// How long to wait before `bytes` more may be sent: as long as they take at this rate, after everything before them.
+    pub(crate) fn reserve(&self, bytes: u64) -> Duration {
+        let Some(time) = self.time_of(bytes) else {
             return Duration::ZERO;
         };
-        let before = self
-            .sent
-            .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        let due = Duration::from_secs_f64(before as f64 / rate.max(1) as f64);
-        due.saturating_sub(self.start.elapsed())
+        let now = self.start.elapsed();
+        let mut free_at = self.free_at.lock().unwrap_or_else(|e| e.into_inner());
+        *free_at = now.max(*free_at) + time;
+        *free_at - now
+    }
+
+    /// Takes back a reservation that is not used.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        if let Some(time) = self.time_of(bytes) {
+            let mut free_at = self.free_at.lock().unwrap_or_else(|e| e.into_inner());
+            *free_at = free_at.saturating_sub(time);
+        }
+    }
+
+    fn time_of(&self, bytes: u64) -> Option<Duration> {
+        let rate = self.bytes_per_second?.max(1);
+        Some(Duration::from_secs_f64(bytes as f64 / rate as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_have_to_wait_too() {
+        let limit = RateLimit::new(Some(1_000));
+        let first = limit.reserve(500_000);
+        assert!(first > Duration::from_secs(499), "{first:?}");
+        assert!(limit.reserve(500_000) > Duration::from_secs(999));
+        limit.give_back(500_000);
+        let next = limit.reserve(1_000);
+        assert!(
+            next > Duration::from_secs(499) && next < Duration::from_secs(502),
+            "{next:?}"
+        );
+        assert_eq!(RateLimit::new(None).reserve(u64::MAX), Duration::ZERO);
     }
 }

@@ -108,6 +108,16 @@ impl IndexPartBuilder {
         }
     }
 
+    /// Forgets the chunks of some packs.
+    pub fn drop_packs(&mut self, is_dropped: impl Fn(&ContainerId) -> bool) {
+        let dropped: Vec<bool> = self.packs.iter().map(is_dropped).collect();
+        let frames = &self.frames;
+        self.records.retain(|record| {
+            let [number, ..] = places(record);
+            !dropped[frames[number as usize].pack as usize]
+        });
+    }
+
     fn pack_number(&mut self, pack: ContainerId) -> u32 {
         *self.pack_numbers.entry(pack).or_insert_with(|| {
             self.packs.push(pack);

@@ -60,7 +60,7 @@ pub(super) fn cut_large(
         }
         while offset < to {
             pipeline.access.cancel.check()?;
-            if pipeline.deadline.passed() {
+            if pipeline.pace.is_over() {
                 return Ok(None);
             }
             let want = BLOCK_BYTES.min((to - offset) as usize);

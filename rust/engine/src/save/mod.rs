@@ -6,6 +6,7 @@ mod cut;
 mod encode;
 mod lost;
 mod orphans;
+mod pace;
 mod pack;
 mod pipeline;
 mod plan;

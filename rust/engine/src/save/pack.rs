@@ -1,18 +1,20 @@
 //! Step 8 of a save: frames go into packs, packs go to the store while reading continues.
 
+use super::pace::{Pace, tail_patience};
 use crate::budget::{ByteBudget, Resources};
 use crate::cancel::CancelToken;
-use crate::clock::RateLimit;
+use crate::clock::Deadline;
 use crate::local::cache::StateFolder;
-use crate::store::pause;
+use crate::store::within;
 use crate::workspace::Access;
 use nbws_core::frame::EncodedFrame;
 use nbws_core::header::Header;
-use nbws_core::id::{ContainerId, FrameHash};
+use nbws_core::id::{ChunkId, ContainerId, FrameHash};
 use nbws_core::index::{IndexPart, IndexPartBuilder};
 use nbws_core::key::ContainerKey;
 use nbws_core::pack::{FrameSlot, PackBuilder, SealedPack};
-use nbws_core::{Error, Result};
+use nbws_core::{Error, ErrorKind, Result};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -23,7 +25,31 @@ const CONCURRENCY: usize = 4;
 /// What a chunk costs in memory until its pack is stored, beside its bytes: span, directory and journal.
 const CHUNK_WEIGHT: usize = 128;
 
-/// Fills packs and sends them off. Everything it has packed is in its index.
+/// What did not reach the store before the deadline.
+#[derive(Default)]
+pub(crate) struct Lost {
+    packs: HashSet<ContainerId>,
+    /// With their lengths.
+    chunks: HashMap<ChunkId, u32>,
+}
+
+impl Lost {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(crate) fn has(&self, id: &ChunkId) -> bool {
+        self.chunks.contains_key(id)
+    }
+
+    /// Chunks, and their plain bytes.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let bytes = self.chunks.values().map(|length| u64::from(*length)).sum();
+        (self.chunks.len() as u64, bytes)
+    }
+}
+
+/// Fills packs and sends them off. Everything it has packed and not given up is in its index.
 pub(crate) struct Packer<'a> {
     access: &'a Access,
     runtime: Handle,
@@ -34,14 +60,18 @@ pub(crate) struct Packer<'a> {
     target_bytes: usize,
     budget: Arc<ByteBudget>,
     slots: Arc<tokio::sync::Semaphore>,
-    rate: Arc<RateLimit>,
+    pace: Arc<Pace>,
+    /// From now on everything is needed for the record.
+    is_tail: bool,
     builder: PackBuilder,
     /// Bytes for which a pack has room from the start.
     room: usize,
     /// What the open pack takes in memory: packs of many tiny files are sealed earlier.
     weight: usize,
     index: IndexPartBuilder,
-    uploads: Vec<JoinHandle<Result<()>>>,
+    uploads: Vec<JoinHandle<Result<Fate>>>,
+    lost: Lost,
+    sealed: u64,
     packs: u64,
     bytes: u64,
 }
@@ -53,7 +83,7 @@ impl<'a> Packer<'a> {
         folder: Option<StateFolder>,
         (epoch, base_seq): (u64, u64),
         resources: Resources,
-        limit_rate: Option<u64>,
+        pace: Arc<Pace>,
     ) -> Result<Self> {
         Ok(Packer {
             access,
@@ -64,15 +94,23 @@ impl<'a> Packer<'a> {
             target_bytes: resources.pack_target_bytes(),
             budget: Arc::new(ByteBudget::new(resources.memory_bytes / 2)),
             slots: Arc::new(tokio::sync::Semaphore::new(CONCURRENCY)),
-            rate: Arc::new(RateLimit::new(limit_rate)),
+            pace,
+            is_tail: false,
             builder: new_pack(access, epoch, pack_room(resources))?,
             room: pack_room(resources),
             weight: 0,
             index: IndexPartBuilder::new(),
             uploads: Vec::new(),
+            lost: Lost::default(),
+            sealed: 0,
             packs: 0,
             bytes: 0,
         })
+    }
+
+    /// How this save uses its time.
+    pub(crate) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     /// Makes room in the index for so many chunks.
@@ -88,7 +126,7 @@ impl<'a> Packer<'a> {
     /// Adds a frame; seals and sends the pack when it is full. Returns where the frame lies.
     pub(crate) fn push(&mut self, frame: EncodedFrame) -> Result<(ContainerKey, FrameSlot)> {
         let weight = frame.bytes.len() + frame.chunks.len() * CHUNK_WEIGHT;
-        if !self.builder.is_empty() && self.weight + weight > self.target_bytes {
+        if !self.builder.is_empty() && self.weight + weight > self.pack_bytes() {
             self.seal()?;
         }
         self.weight += weight;
@@ -96,6 +134,29 @@ impl<'a> Packer<'a> {
         let slot = self.builder.push(frame)?.clone();
         self.index.add_frame(key.id, &slot);
         Ok((key, slot))
+    }
+
+    fn pack_bytes(&self) -> usize {
+        match self.is_tail {
+            true => self.target_bytes,
+            false => self.pace.pack_bytes(self.target_bytes, self.sealed),
+        }
+    }
+
+    /// Everything that was read is packed. With a deadline: waits for what can still be sent in time, gives up the rest, and says
+    /// what that was. What is packed from now on is sent in any case.
+    pub(crate) fn settle(&mut self) -> Result<Lost> {
+        if self.pace.is_bounded() {
+            let is_alone = self.uploads.is_empty() || self.pace.is_over();
+            if !is_alone || !self.pace.is_worth_waiting(self.builder.len()) {
+                self.seal()?;
+            }
+            self.wait_for_all()?;
+            let lost = &self.lost.packs;
+            self.index.drop_packs(|pack| lost.contains(pack));
+        }
+        self.is_tail = true;
+        Ok(std::mem::take(&mut self.lost))
     }
 
     /// What the index part of this save will hold.
@@ -129,13 +190,13 @@ impl<'a> Packer<'a> {
         let next = new_pack(self.access, self.epoch, self.room)?;
         let sealed = std::mem::replace(&mut self.builder, next).finish();
         let weight = std::mem::take(&mut self.weight) as u64;
-        self.packs += 1;
-        self.bytes += sealed.bytes.len() as u64;
+        self.sealed += 1;
         self.budget.acquire(weight, &self.access.cancel)?;
         let upload = Upload {
             store: Arc::clone(&self.access.store),
             slots: Arc::clone(&self.slots),
-            rate: Arc::clone(&self.rate),
+            pace: Arc::clone(&self.pace),
+            is_tail: self.is_tail,
             cancel: self.access.cancel.clone(),
             budget: Arc::clone(&self.budget),
             folder: self.folder.clone(),
@@ -157,10 +218,23 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn wait_for(&self, upload: JoinHandle<Result<()>>) -> Result<()> {
-        self.runtime
+    fn wait_for(&mut self, upload: JoinHandle<Result<Fate>>) -> Result<()> {
+        let fate = self
+            .runtime
             .block_on(upload)
-            .map_err(|e| Error::internal("upload", e.to_string()))?
+            .map_err(|e| Error::internal("upload", e.to_string()))?;
+        match fate? {
+            Fate::Stored(bytes) => {
+                self.packs += 1;
+                self.bytes += bytes;
+            }
+            Fate::GivenUp(pack, frames) => {
+                let chunks = frames.iter().flat_map(|frame| &frame.chunks);
+                self.lost.chunks.extend(chunks.map(|c| (c.id, c.length)));
+                self.lost.packs.insert(pack);
+            }
+        }
+        Ok(())
     }
 
     /// Seals the open pack and waits until everything is stored. Returns packs and bytes sent.
@@ -203,10 +277,19 @@ pub(crate) fn new_pack(access: &Access, epoch: u64, room: usize) -> Result<PackB
     Ok(PackBuilder::with_capacity(header, room))
 }
 
+/// What became of a pack.
+enum Fate {
+    /// It is in the store; its length.
+    Stored(u64),
+    /// The deadline came first. Whether it lands after all does not matter: nothing will name it.
+    GivenUp(ContainerId, Vec<FrameSlot>),
+}
+
 struct Upload {
     store: Arc<dyn crate::store::Store>,
     slots: Arc<tokio::sync::Semaphore>,
-    rate: Arc<RateLimit>,
+    pace: Arc<Pace>,
+    is_tail: bool,
     cancel: CancelToken,
     budget: Arc<ByteBudget>,
     folder: Option<StateFolder>,
@@ -215,33 +298,72 @@ struct Upload {
 }
 
 impl Upload {
-    async fn run(self, sealed: SealedPack) -> Result<()> {
-        let outcome = self.send(sealed).await;
+    async fn run(self, sealed: SealedPack) -> Result<Fate> {
+        let outcome = match self.is_tail {
+            true => self.send_in_any_case(sealed).await,
+            false => self.send(sealed).await,
+        };
         self.budget.release(self.weight);
         outcome
     }
 
-    async fn send(&self, sealed: SealedPack) -> Result<()> {
+    /// Sends a pack if there is time.
+    async fn send(&self, sealed: SealedPack) -> Result<Fate> {
+        let SealedPack { key, bytes, frames } = sealed;
+        let length = bytes.len() as u64;
+        let given_up = |frames| Ok(Fate::GivenUp(key.id, frames));
+        let slot = self.slots.acquire();
+        let Some(slot) = self.pace.unless_over(slot, &self.cancel).await? else {
+            return given_up(frames);
+        };
+        let _slot = slot.map_err(|e| Error::internal("upload", e.to_string()))?;
+        let Some(turn) = self.pace.turn(length, &self.cancel).await? else {
+            return given_up(frames);
+        };
+        let name = key.to_string();
+        match self.put(&name, bytes, self.pace.deadline()).await {
+            Ok(()) => turn.finish(),
+            Err(e) if e.kind() == ErrorKind::Unavailable && self.pace.deadline().passed() => {
+                return given_up(frames);
+            }
+            Err(e) => return Err(e),
+        }
+        self.journal(key.id, &frames);
+        Ok(Fate::Stored(length))
+    }
+
+    async fn send_in_any_case(&self, sealed: SealedPack) -> Result<Fate> {
         let _slot = self
             .slots
             .acquire()
             .await
             .map_err(|e| Error::internal("upload", e.to_string()))?;
-        pause(self.rate.delay(sealed.bytes.len() as u64), &self.cancel).await?;
         let SealedPack { key, bytes, frames } = sealed;
-        self.store.put(&key.to_string(), bytes.into()).await?;
-        if let Some(folder) = &self.folder {
-            let mut journal = IndexPartBuilder::new();
-            for frame in &frames {
-                journal.add_frame(key.id, frame);
-            }
-            // Losing the journal costs a second upload, not data.
-            if let Err(error) =
-                folder.store_uploaded(key.id, self.base_seq, journal.finish().bytes())
-            {
-                tracing::debug!(%error, "uploaded pack is not journalled");
-            }
+        let length = bytes.len() as u64;
+        self.pace.last_turn(length, &self.cancel).await?;
+        let patience = match self.pace.is_bounded() {
+            true => Deadline::after(tail_patience(length)),
+            false => Deadline::NEVER,
+        };
+        self.put(&key.to_string(), bytes, patience).await?;
+        self.journal(key.id, &frames);
+        Ok(Fate::Stored(length))
+    }
+
+    async fn put(&self, name: &str, bytes: Vec<u8>, deadline: Deadline) -> Result<()> {
+        let request = self.store.put(name, bytes.into());
+        within(deadline, &self.cancel, "store pack", name, request).await
+    }
+
+    fn journal(&self, pack: ContainerId, frames: &[FrameSlot]) {
+        let Some(folder) = &self.folder else { return };
+        let mut journal = IndexPartBuilder::new();
+        for frame in frames {
+            journal.add_frame(pack, frame);
         }
-        Ok(())
+        // Losing the journal costs a second upload, not data.
+        if let Err(error) = folder.store_uploaded(pack, self.base_seq, journal.finish().bytes()) {
+            tracing::debug!(%error, "uploaded pack is not journalled");
+        }
     }
 }

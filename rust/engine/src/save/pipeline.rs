@@ -1,9 +1,10 @@
 //! What the threads of a save share: work, results, and the reason to stop.
 
 use super::encode::Job;
+use super::pace::Pace;
+use super::pack::Lost;
 use super::plan::Planned;
 use super::read::Found;
-use crate::clock::Deadline;
 use crate::local::Root;
 use crate::local::Stat;
 use crate::workspace::Access;
@@ -89,6 +90,23 @@ impl LargeFile {
     }
 }
 
+impl Outcome {
+    /// A file that is not whole in the store becomes one that was left out.
+    pub(crate) fn leave_out_if_lost(&mut self, lost: &Lost) {
+        let is_lost = match self {
+            Outcome::AsScanned(Some(id)) => lost.has(id),
+            Outcome::Stored(file) => match &file.content {
+                Content::Small(id) => id.is_some_and(|id| lost.has(&id)),
+                Content::Large(file) => file.runs().iter().any(|run| lost.has(&run.id)),
+            },
+            _ => false,
+        };
+        if is_lost {
+            *self = Outcome::LeftOut(OmitReason::Deadline);
+        }
+    }
+}
+
 /// Chunks that this save stores, in shards so that encoders rarely wait for each other.
 pub(crate) struct FreshChunks(Vec<Mutex<ChunkSet>>);
 
@@ -158,6 +176,12 @@ impl Counts {
         self.files_opened.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Chunks that counted as new, and their bytes, did not reach the store.
+    pub(crate) fn not_stored(&self, (chunks, bytes): (u64, u64)) {
+        self.chunks_new.fetch_sub(chunks, Ordering::Relaxed);
+        self.bytes_new.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self, bytes: u64) {
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -190,7 +214,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) index: &'a Index,
     pub(crate) fresh: &'a FreshChunks,
     pub(crate) counts: &'a Counts,
-    pub(crate) deadline: Deadline,
+    pub(crate) pace: &'a Pace,
     pub(crate) level: i32,
     /// Everything that was modified recently has been flushed at once.
     pub(crate) is_flushed: bool,

@@ -43,7 +43,7 @@ pub(crate) struct Found {
 pub(crate) fn run_reader(pipeline: &Pipeline<'_>, jobs: &Sender<Job>) -> Result<()> {
     while let Some(unit) = pipeline.next_unit() {
         pipeline.access.cancel.check()?;
-        if pipeline.deadline.passed() {
+        if pipeline.pace.is_over() {
             leave_out(pipeline, unit);
             continue;
         }
@@ -242,7 +242,7 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         };
         if matches!(stability, Stability::Changed | Stability::Grown)
             && attempt < TRIES
-            && !pipeline.deadline.passed()
+            && !pipeline.pace.is_over()
         {
             // The chunks that were sent stay in the packs; the next prune finds them unused.
             continue;

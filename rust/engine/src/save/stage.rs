@@ -2,6 +2,7 @@
 
 use super::chunks::TypedChunks;
 use super::encode::run_encoder;
+use super::pace::Pace;
 use super::pack::Packer;
 use super::pipeline::{Counts, FreshChunks, Outcome, Parts, Pipeline};
 use super::plan::Planned;
@@ -21,6 +22,7 @@ use nbws_core::Result;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::id::SnapshotId;
 use nbws_core::index::{Index, IndexPart};
+use nbws_core::plan::pace;
 use std::sync::Arc;
 
 /// More recently modified files than this are flushed with one syncfs instead of one fdatasync each.
@@ -78,8 +80,13 @@ fn store_blocking(
         record.map_or(0, |r| r.seq),
     );
     let resources = Resources::choose(stage.options.threads, stage.options.memory_bytes);
-    let limit = stage.options.limit_rate;
-    let mut packer = Packer::new(access, runtime, target.folder.clone(), at, resources, limit)?;
+    let pace = Arc::new(Pace::new(
+        stage.deadline,
+        stage.options.limit_rate,
+        tail_bytes(access, &stage.planned),
+    ));
+    let folder = target.folder.clone();
+    let mut packer = Packer::new(access, runtime, folder, at, resources, pace)?;
     let staged = fill(access, &mut target, stage, &mut packer, resources);
     if staged.is_err() {
         // Nothing may land behind the caller's back; what is stored by then is reused by the next save.
@@ -172,6 +179,15 @@ fn expected_chunks(access: &Access, planned: &Planned) -> usize {
     (chunks + chunks / 32 + 64).min(MAX_EXPECTED_CHUNKS) as usize
 }
 
+/// About as many bytes as the last pack will have: an id in the tree and one in the index for each chunk do not compress.
+fn tail_bytes(access: &Access, planned: &Planned) -> u64 {
+    const ROOTS: u64 = 8 << 10;
+    const INDEX_ENTRY: u64 = 44;
+    const TREE_ENTRY: u64 = 64;
+    let chunks = expected_chunks(access, planned) as u64;
+    ROOTS + chunks * INDEX_ENTRY + planned.work.len() as u64 * TREE_ENTRY
+}
+
 /// Chunks that an unfinished save has stored are not stored again.
 fn claim_orphans(fresh: &FreshChunks, orphans: Option<&IndexPart>) {
     for (id, _) in orphans.into_iter().flat_map(IndexPart::iter) {
@@ -190,8 +206,13 @@ fn read_all(
 ) -> Result<Vec<Outcome>> {
     let params = ChunkerParams::from(&access.inner.format.chunker);
     let chunker = Chunker::new(params)?;
+    let sending = packer.pace();
     let planned = &stage.planned;
-    let frame_bytes = u64::from(access.inner.format.frame.target);
+    let frame_bytes = pace::frame_bytes(
+        stage.options.limit_rate,
+        stage.deadline.remaining().map(|left| left.as_secs_f64()),
+        u64::from(access.inner.format.frame.target),
+    );
     let (units, left_out) = planned.order(&stage.options, u64::from(params.whole), frame_bytes);
     let parts = Parts {
         access,
@@ -201,13 +222,21 @@ fn read_all(
         index: &stage.index,
         fresh,
         counts,
-        deadline: stage.deadline,
+        pace: &sending,
         level,
         is_flushed: flush_recent(target, planned)?,
         units: &units,
     };
     begin_progress(access, planned);
-    run_pipeline(parts, &left_out, packer, resources)
+    let mut outcomes = run_pipeline(parts, &left_out, packer, resources)?;
+    let lost = packer.settle()?;
+    if !lost.is_empty() {
+        for outcome in &mut outcomes {
+            outcome.leave_out_if_lost(&lost);
+        }
+        counts.not_stored(lost.totals());
+    }
+    Ok(outcomes)
 }
 
 /// The zstd level: with few cores compression decides how long a save takes.
