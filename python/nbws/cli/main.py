@@ -72,6 +72,7 @@ _COMMANDS = {
     "doctor": "nbws.cli.doctor",
     "notebook": "nbws.cli.notebook",
     "run": "nbws.cli.run",
+    "clean": "nbws.cli.clean",
     "demo": "nbws.cli.demo",
 }
 
