@@ -30,10 +30,11 @@ _FORMATS = {"elf-core", "vim-swap", "checkpoint", "torch-weights"}
 class Requirement(Report):
     """What proves that a path is of a kind; all that is said must hold.
 
+    What proves a directory (its tag, what it ``holds``) goes last, so that a cleaning that was interrupted can go on.
+
     Attributes:
         tag: a directory has a valid ``CACHEDIR.TAG``.
         holds: a directory has an entry for each of these patterns.
-        any_of: a directory has an entry for one of these patterns.
         only: a directory has no entry but for these patterns.
         hashes: every entry of a directory is named by a hash: 20 letters, digits, ``-`` or ``_`` at least.
         beside: one of these names lies in the directory that has the path as an entry.
@@ -44,7 +45,6 @@ class Requirement(Report):
 
     tag: bool = False
     holds: tuple[str, ...] = ()
-    any_of: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     hashes: bool = False
     beside: tuple[str, ...] = ()
@@ -170,7 +170,7 @@ def _requirement(where: str, table: Any) -> Requirement:
     found = Requirement(**{**table, **lists})
     if found.format is not None and found.format not in _FORMATS:
         raise InvalidInput(f"{where}: there is no format {found.format!r}", operation=_OPERATION)
-    for text in (*found.holds, *found.any_of, *found.only):
+    for text in (*found.holds, *found.only):
         _check_pattern(where, text)
     return found
 

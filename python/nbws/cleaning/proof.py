@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nbws.catalogue import Requirement
 
-__all__ = ["DIRECTORY", "names_in", "objection", "opened"]
+__all__ = ["DIRECTORY", "is_proof", "names_in", "objection", "opened"]
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -57,6 +57,11 @@ def opened(name: str, parent: int, flags: int = DIRECTORY) -> Iterator[int]:
         os.close(found)
 
 
+def is_proof(requires: Requirement, name: str) -> bool:
+    """Whether an entry of a directory is part of what proves the directory."""
+    return (requires.tag and name == "CACHEDIR.TAG") or not _others(requires.holds, [name])
+
+
 def names_in(directory: int) -> list[str]:
     """Returns the names in an open directory."""
     return os.listdir(directory)
@@ -84,11 +89,9 @@ def objection(requires: Requirement, parent: int, name: str, *, is_directory: bo
 def _of_directory(requires: Requirement, directory: int, names: list[str]) -> str | None:
     if requires.tag and not _is_tagged(directory):
         return "has no valid CACHEDIR.TAG"
-    missing = [text for text in requires.holds if not _one_of((text,), names)]
+    missing = [text for text in requires.holds if len(_others((text,), names)) == len(names)]
     if missing:
         return f"does not hold {_listed(missing)}"
-    if requires.any_of and not _one_of(requires.any_of, names):
-        return f"holds none of {_listed(requires.any_of)}"
     if requires.only and (others := _others(requires.only, names)):
         return f"holds what does not belong there: {_listed(others)}"
     if requires.hashes and (others := sorted(name for name in names if not _HASH.fullmatch(name))):
@@ -122,10 +125,6 @@ def _listed(names: Iterable[str]) -> str:
     found = list(names)
     most = 3
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
-
-
-def _one_of(patterns: Iterable[str], names: list[str]) -> bool:
-    return len(_others(patterns, names)) < len(names)
 
 
 def _others(patterns: Iterable[str], names: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from nbws.cleaning.found import BLOCK_BYTES, Folder, Identity, Unit, age_stamp, identity, same_folder
-from nbws.cleaning.proof import DIRECTORY, names_in
+from nbws.cleaning.proof import DIRECTORY, is_proof, names_in
 from nbws.cleaning.reports import CleanedItem
 from nbws.cleaning.survey import TRASHED
 from nbws.reports import Skipped
@@ -116,10 +116,12 @@ class Removal:
                     self._move(parent, path, folder.name, (directory, folder))
                     return
                 with _writable(directory, own, folder):
-                    for name, known in folder.files.items():
-                        yield from self._file(directory, f"{path}/{name}", name, known, unit)
-                    for below in folder.folders.values():
-                        yield from self._folder(directory, f"{path}/{below.name}", below, unit)
+                    for name in _in_order(folder, unit):
+                        below = f"{path}/{name}"
+                        if name in folder.files:
+                            yield from self._file(directory, below, name, folder.files[name], unit)
+                        else:
+                            yield from self._folder(directory, below, folder.folders[name], unit)
                 if folder.whole:
                     self._remove_empty(parent, path, folder, own)
         except FileNotFoundError:
@@ -243,6 +245,14 @@ class Removal:
 
     def _fail(self, path: str, cause: OSError) -> None:
         self.failed.append(Skipped(path, cause.strerror or str(cause)))
+
+
+def _in_order(folder: Folder, unit: Unit) -> list[str]:
+    """Returns the names that go, those last that prove what the find is: what is left of it can still be cleaned."""
+    names = [*folder.files, *folder.folders]
+    if folder is not unit.what:
+        return names
+    return sorted(names, key=lambda name: is_proof(unit.entry.requires, name))
 
 
 @contextmanager
