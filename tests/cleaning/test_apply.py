@@ -268,9 +268,13 @@ from nbws import cleaning
 from nbws.cleaning import CleaningInterrupted
 plan = cleaning.plan({str(workspace.path)!r}, environment={workspace.environment!r})
 main = threading.main_thread().ident
-threading.Timer(0.08, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+shown = []
+def show(progress):
+    if not shown:
+        threading.Timer(0.01, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    shown.append(progress)
 try:
-    report = plan.apply()
+    report = plan.apply(progress=show)
 except CleaningInterrupted as interrupted:
     report = interrupted.report
 left = sum(len(files) for _, _, files in os.walk({str(workspace.path)!r}))

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from nbws.catalogue import Requirement
 
-__all__ = ["DIRECTORY", "is_proof", "names_in", "objection", "opened"]
+__all__ = ["DIRECTORY", "EMPTY", "is_proof", "names_in", "objection", "opened"]
+
+EMPTY = "is empty"
+"""Said of a directory that is nothing by its content: there is nothing to gain either."""
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -92,6 +95,8 @@ def _of_directory(requires: Requirement, directory: int, names: list[str]) -> st
     missing = [text for text in requires.holds if len(_others((text,), names)) == len(names)]
     if missing:
         return f"does not hold {_listed(missing)}"
+    if (requires.only or requires.hashes) and not names:
+        return EMPTY
     if requires.only and (others := _others(requires.only, names)):
         return f"holds what does not belong there: {_listed(others)}"
     if requires.hashes and (others := sorted(name for name in names if not _HASH.fullmatch(name))):

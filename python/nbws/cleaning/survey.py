@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbws.cleaning.found import BLOCK_BYTES, Folder, Kind, Unit, age_stamp, identity
-from nbws.cleaning.proof import DIRECTORY, objection
+from nbws.cleaning.proof import DIRECTORY, EMPTY, objection
 from nbws.reports import Skipped
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ class Survey:
                     against = f"can't be read: {cause.strerror}"
                 if against is None:
                     return kind
-                objections.append(f"is not taken for {kind.title}: {against}")
+                if against != EMPTY:
+                    objections.append(f"is not taken for {kind.title}: {against}")
         if objections:
             self._skip(path, objections[0])
         return None
