@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nbws import cleaning as cleaning
     from nbws.entries import Diff as Diff
     from nbws.entries import Entry as Entry
     from nbws.entries import ExportReport as ExportReport
@@ -102,6 +103,9 @@ _HOME = {
     "doctor_async": "nbws.upkeep",
 }
 
+# Modules that are reached as attributes without a further import.
+_MODULES = {"cleaning"}
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
@@ -109,6 +113,8 @@ def __getattr__(name: str) -> Any:
         value: Any = import_module("nbws._nbws").__version__
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"nbws.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbws import cleaning
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbws.cleaning import CleaningPlan
 
 TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# a cache\n"
@@ -19,7 +20,13 @@ HASH = "5C2ESP4XEHMXO2BWH3OULDU3BYJPCF2QPWBLAZMMGOCZKRMO4YXA"
 
 def core(kind: int = 4, order: str = "<") -> bytes:
     """The beginning of an ELF file of a kind; 4 is a core dump."""
-    return b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02") + bytes(10) + struct.pack(f"{order}H", kind) + bytes(100)
+    return (
+        b"\x7fELF\x02"
+        + (b"\x01" if order == "<" else b"\x02")
+        + bytes(10)
+        + struct.pack(f"{order}H", kind)
+        + bytes(100)
+    )
 
 
 def swap(*, unsaved: bool = False, pid: int = 0, host: bytes = b"") -> bytes:
@@ -51,7 +58,10 @@ KINDS: dict[str, tuple[dict[str, bytes], list[str]]] = {
         },
         [".conda/pkgs/six-1.16-pyh", ".conda/pkgs/six-1.16-pyh.conda"],
     ),
-    "npm": ({".npm/_cacache/content-v2/sha512/ab/cd/ef": b"x", ".npm/_cacache/index-v5/ab/cd": b"y"}, [".npm/_cacache"]),
+    "npm": (
+        {".npm/_cacache/content-v2/sha512/ab/cd/ef": b"x", ".npm/_cacache/index-v5/ab/cd": b"y"},
+        [".npm/_cacache"],
+    ),
     "npm-logs": ({".npm/_logs/2026-11-22T20_58_27_290Z-debug-0.log": b"0 verbose"}, [".npm/_logs"]),
     "yarn": ({".cache/yarn/v6/npm-left-pad-1.3.0/package.json": b"{}"}, [".cache/yarn/v6"]),
     "pnpm": ({".local/share/pnpm/store/v10/files/00/abc": b"x"}, [".local/share/pnpm/store"]),
@@ -71,7 +81,10 @@ KINDS: dict[str, tuple[dict[str, bytes], list[str]]] = {
         [".cache/huggingface/hub/models--org--m"],
     ),
     "huggingface-xet": (
-        {".cache/huggingface/xet/https-x/chunk_cache/aa/x": b"x", ".cache/huggingface/xet/https-x/staging/u": b"upload"},
+        {
+            ".cache/huggingface/xet/https-x/chunk_cache/aa/x": b"x",
+            ".cache/huggingface/xet/https-x/staging/u": b"upload",
+        },
         [".cache/huggingface/xet/https-x/chunk_cache"],
     ),
     "torch-hub": ({".cache/torch/hub/pytorch_vision_main/hubconf.py": b"x"}, [".cache/torch/hub/pytorch_vision_main"]),
@@ -81,12 +94,18 @@ KINDS: dict[str, tuple[dict[str, bytes], list[str]]] = {
     ),
     "cuda": ({".nv/ComputeCache/index": b"x", ".nv/ComputeCache/4/d/k": b"x"}, [".nv/ComputeCache"]),
     "triton": ({f".triton/cache/{HASH}/kernel.cubin": b"x"}, [".triton/cache"]),
-    "pycache": ({"src/__pycache__/a.cpython-311.pyc": b"x", "src/__pycache__/a.f-1.py311.nbi": b"x"}, ["src/__pycache__"]),
+    "pycache": (
+        {"src/__pycache__/a.cpython-311.pyc": b"x", "src/__pycache__/a.f-1.py311.nbi": b"x"},
+        ["src/__pycache__"],
+    ),
     "pytest": ({".pytest_cache/CACHEDIR.TAG": TAG, ".pytest_cache/v/cache/nodeids": b"[]"}, [".pytest_cache"]),
     "mypy": ({".mypy_cache/CACHEDIR.TAG": TAG, ".mypy_cache/3.11/a.meta.json": b"{}"}, [".mypy_cache"]),
     "ruff": ({"p/.ruff_cache/CACHEDIR.TAG": TAG, "p/.ruff_cache/0.17.6/123": b"x"}, ["p/.ruff_cache"]),
     "matplotlib": ({".cache/matplotlib/fontlist-v3.11.0.json": b"{}"}, [".cache/matplotlib"]),
-    "fontconfig": ({".cache/fontconfig/0a-le64.cache-9": b"x", ".cache/fontconfig/CACHEDIR.TAG": TAG}, [".cache/fontconfig"]),
+    "fontconfig": (
+        {".cache/fontconfig/0a-le64.cache-9": b"x", ".cache/fontconfig/CACHEDIR.TAG": TAG},
+        [".cache/fontconfig"],
+    ),
     "thumbnails": ({".cache/thumbnails/large/0a.png": b"x"}, [".cache/thumbnails"]),
     "vscode-server": (
         {

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import nbws
@@ -19,11 +20,12 @@ from nbws.cleaning import CleaningInterrupted
 from nbws.cleaning.in_use import InUse
 from nbws.cleaning.removal import Removal
 from nbws.errors import InvalidInput
-from nbws.progress import Progress
 from test_safety import mounted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from nbws.progress import Progress
 
 
 def blocks(path: Path) -> int:
@@ -145,9 +147,11 @@ def test_trashes_that_can_not_be_used(workspace: CleanWorkspace, tmp_path: Path)
     file.write_bytes(b"")
     with pytest.raises(InvalidInput, match="not a directory"):
         plan.apply(trash=file)
-    with mounted("none", tmp_path / "other", "-t", "tmpfs", "-o", "size=1m"):
-        with pytest.raises(InvalidInput, match="another file system"):
-            plan.apply(trash=tmp_path / "other/trash")
+    with (
+        mounted("none", tmp_path / "other", "-t", "tmpfs", "-o", "size=1m"),
+        pytest.raises(InvalidInput, match="another file system"),
+    ):
+        plan.apply(trash=tmp_path / "other/trash")
     assert workspace.listing() == before
 
 
@@ -163,15 +167,14 @@ def test_long_paths_fit_into_the_trash(workspace: CleanWorkspace, tmp_path: Path
 
 def fill_up(directory: Path) -> None:
     """Takes all bytes and all inodes of a file system."""
-    try:
-        with (directory / "filler").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 16))
-    except OSError:
-        pass
-    with pytest.raises(OSError, match="No space"):
+    with suppress(OSError), (directory / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    with suppress(OSError):
         for number in range(100_000):
             (directory / f"inode-{number}").touch()
+    with pytest.raises(OSError, match="No space"):
+        (directory / "one-more").touch()
     assert os.statvfs(directory).f_bavail == 0
 
 
@@ -206,7 +209,12 @@ def test_the_command_on_a_full_disk(tmp_path: Path) -> None:
         run = [sys.executable, "-m", "nbws.cli.main", "clean", str(workspace.path), "--apply", "--json"]
         code = "from nbws.cli.main import main; main()"
         done = subprocess.run(
-            [sys.executable, "-c", code, *run[3:]], env=environment, cwd=disk, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *run[3:]],
+            env=environment,
+            cwd=disk,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["complete"] is True

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from junk import KINDS, OWN, CleanWorkspace
-from nbws import catalogue
+from nbws.catalogue import cleanable
 from nbws.catalogue.patterns import Matcher, Pattern
 from nbws.errors import InvalidInput
 
-KNOWN = catalogue.load()
+KNOWN = cleanable.load()
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "make-room.md"
 KEYS = {"name", "title", "category", "patterns", "requires", "why_safe", "comes_back", "price", "source"}
 
@@ -68,9 +68,7 @@ def example(pattern: str) -> str:
 
 @pytest.mark.parametrize("text", [text for item in KNOWN.protected for text in item.patterns])
 def test_no_pattern_reaches_what_is_protected(text: str) -> None:
-    matcher = Matcher(
-        [(Pattern.parse(pattern), entry.name) for entry in KNOWN.cleanable for pattern in entry.patterns]
-    )
+    matcher = Matcher([(Pattern.parse(pattern), entry.name) for entry in KNOWN.cleanable for pattern in entry.patterns])
     place = matcher.start()
     for name in example(text).split("/"):
         assert place.matches(name, True) == [], f"{text} lies in what can be cleaned"
@@ -165,12 +163,14 @@ source = "https://example.com"
 )
 def test_a_catalogue_that_is_wrong_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        catalogue.parse(text)
+        cleanable.parse(text)
 
 
 def test_the_guide_has_the_catalogue_as_a_table() -> None:
     wanted = [
-        f"| `{entry.name}` | {entry.title} | {entry.why_safe} | {entry.comes_back} | {entry.price} |".replace("*", "\\*")
+        f"| `{entry.name}` | {entry.title} | {entry.why_safe} | {entry.comes_back} | {entry.price} |".replace(
+            "*", "\\*"
+        )
         for entry in KNOWN.cleanable
     ]
     lines = GUIDE.read_text().splitlines()

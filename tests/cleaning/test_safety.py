@@ -293,7 +293,9 @@ def test_nbws_toml_protects(workspace: CleanWorkspace, text: str) -> None:
     assert not (workspace.path / ".npm/_cacache/content-v2").exists()
 
 
-@pytest.mark.parametrize("text", [b"protect = 3\n", b"protect = ['!a']\n", b"[other]\n", b"[[", b"\xff", b"protect = ['']\n"])
+@pytest.mark.parametrize(
+    "text", [b"protect = 3\n", b"protect = ['!a']\n", b"[other]\n", b"[[", b"\xff", b"protect = ['']\n"]
+)
 def test_nothing_is_cleaned_while_it_is_not_known_what_is_protected(workspace: CleanWorkspace, text: bytes) -> None:
     workspace.write("nbws.toml", text)
     with pytest.raises(InvalidInput):
@@ -345,7 +347,9 @@ def test_a_variable_that_leads_through_a_link_is_resolved(workspace: CleanWorksp
 
 def test_a_variable_does_not_make_a_cache_of_somebodys_work(workspace: CleanWorkspace) -> None:
     workspace.fill("pip")
-    plan = workspace.plan(environment={"PIP_CACHE_DIR": str(workspace.path / "src"), "XDG_CACHE_HOME": str(workspace.path)})
+    plan = workspace.plan(
+        environment={"PIP_CACHE_DIR": str(workspace.path / "src"), "XDG_CACHE_HOME": str(workspace.path)}
+    )
     assert not any(path.startswith("src") for path in plan.paths)
 
 
@@ -485,8 +489,9 @@ def test_read_only_directories_can_go(workspace: CleanWorkspace) -> None:
     folder.chmod(0o555)
     code = f"""
 import os, sys
-from nbws import catalogue, cleaning
-catalogue.load()  # the interpreter may lie where only root can read
+from nbws import cleaning
+from nbws.catalogue import cleanable
+cleanable.load()  # the interpreter may lie where only root can read
 if os.geteuid() == 0:
     for path, folders, files in os.walk({str(workspace.path)!r}):
         for name in (path, *(path + "/" + file for file in files)):

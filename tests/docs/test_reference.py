@@ -12,7 +12,21 @@ import click
 import nbws
 import pytest
 from documents import ROOT
-from nbws import entries, errors, exclusive, files, fs, listing, progress, reports, snapshot, upkeep, workspace
+from nbws import (
+    cleaning,
+    entries,
+    errors,
+    exclusive,
+    files,
+    fs,
+    listing,
+    progress,
+    reports,
+    snapshot,
+    upkeep,
+    workspace,
+)
+from nbws.catalogue import cleanable
 from nbws.cli.main import EXIT_CODES, cli
 from nbws.cli.output import INCOMPLETE
 
@@ -20,7 +34,21 @@ REFERENCE = ROOT / "docs" / "reference"
 SITE = tomllib.loads((ROOT / "docs" / "site" / "zensical.toml").read_text())["project"]
 OPTIONS = SITE["plugins"]["mkdocstrings"]["handlers"]["python"]["options"]
 HIDDEN = [re.compile(pattern.removeprefix("!")) for pattern in OPTIONS["filters"]]
-MODULES = [entries, errors, exclusive, files, fs, listing, progress, reports, snapshot, upkeep, workspace]
+MODULES = [
+    cleaning,
+    cleanable,
+    entries,
+    errors,
+    exclusive,
+    files,
+    fs,
+    listing,
+    progress,
+    reports,
+    snapshot,
+    upkeep,
+    workspace,
+]
 PUBLIC = [name for name in nbws.__all__ if not name.startswith("__")]
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from nbws.catalogue import Cleanable
+    from nbws.catalogue.cleanable import Cleanable
 
 __all__ = ["Folder", "Identity", "Kind", "Unit", "age_stamp", "identity", "same_folder"]
 

@@ -20,7 +20,8 @@ from nbws.cleaning.trash import opened_trash
 from nbws.config import parse_duration
 from nbws.errors import InvalidState
 from nbws.progress import sink_for
-from nbws.reports import Report, Skipped
+from nbws.reports import Skipped
+from nbws.values import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -199,7 +200,7 @@ def plan(
 ) -> Call[CleaningPlan]:
     """Says what could be cleaned in a directory, why that is safe, how it comes back and at what price; changes nothing.
 
-    What is looked for stands in a catalogue (`nbws.catalogue`); each find is checked to be what its name says. Never planned are
+    What is looked for stands in a catalogue (`nbws.catalogue.cleanable`); each find is checked to be what its name says. Never planned are
     protected names (those of nbws, configuration, credentials, ``protect`` in the directory's ``nbws.toml``), files that a process has
     open or mapped, symbolic links that are called like a cache, other file systems, and sockets.
 

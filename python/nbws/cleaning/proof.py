@@ -19,7 +19,7 @@ from nbws.catalogue.patterns import Matcher, Pattern
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from nbws.catalogue import Requirement
+    from nbws.catalogue.cleanable import Requirement
 
 __all__ = ["DIRECTORY", "EMPTY", "is_proof", "names_in", "objection", "opened"]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nbws.reports import Report, Skipped
+from nbws.reports import Skipped
+from nbws.values import Report
 
 __all__ = ["CleanedItem", "CleaningCategory", "CleaningItem", "CleaningReport", "StoreShare"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbws import catalogue
+from nbws.catalogue import cleanable
 from nbws.catalogue.patterns import Matcher, Pattern
 from nbws.cleaning.found import Kind
 from nbws.cleaning.in_use import InUse
@@ -22,7 +22,7 @@ from nbws.run_config import read_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from nbws.catalogue import Cleanable
+    from nbws.catalogue.cleanable import Cleanable
 
 __all__ = ["Choice", "moment_before", "mounts_below", "rules_of", "several", "top_of"]
 
@@ -84,7 +84,7 @@ def rules_of(root: str, environment: Mapping[str, str], choice: Choice) -> Rules
     Raises:
         InvalidInput: a name or pattern is unknown, or ``nbws.toml`` can't be read.
     """
-    known = catalogue.load()
+    known = cleanable.load()
     categories = _chosen("category", choice.categories, known.categories)
     names = _chosen("entry", choice.only, known.names)
     entries = [entry for entry in known.cleanable if entry.category in categories and entry.name in names]

@@ -14,7 +14,7 @@ from nbws.reports import Skipped
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from nbws.catalogue import Cleanable
+    from nbws.catalogue.cleanable import Cleanable
     from nbws.catalogue.patterns import Matcher, Place
     from nbws.cleaning.in_use import InUse
 

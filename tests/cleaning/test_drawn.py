@@ -56,7 +56,7 @@ LEAVES = [
 CONTENTS = [b"", b"x", b"\x7fELF\x02\x01" + bytes(10) + b"\x04\x00", swap(), swap(unsaved=True)]
 PROTECTED = (b".workspace.initialized", b".nbwsignore")
 
-directories = st.lists(st.sampled_from(NAMES), max_size=4).map(lambda parts: b"/".join(parts))
+directories = st.lists(st.sampled_from(NAMES), max_size=4).map(b"/".join)
 leaves = st.tuples(directories, st.sampled_from(LEAVES))
 
 
@@ -83,11 +83,11 @@ def build(root: Path, made: list[tuple[str, bytes, bytes]], outside: Path) -> No
 
     makers: dict[str, Callable[[bytes, bytes], object]] = {
         "file": write,
-        "directory": lambda path, _: os.mkdir(path),
+        "directory": lambda path, _: os.mkdir(path, 0o755),
         "symlink": lambda path, other: os.symlink(top + other, path),
         "outward": lambda path, _: os.symlink(os.fsencode(outside), path),
         "link": lambda path, other: os.link(top + other, path, follow_symlinks=False),
-        "pipe": lambda path, _: os.mkfifo(path),
+        "pipe": lambda path, _: os.mkfifo(path, 0o600),
     }
     for kind, path, more in made:
         # Things in each other's way, and links through links to nowhere, just don't come about.

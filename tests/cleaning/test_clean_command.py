@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import nbws
 import pytest
 from click.testing import CliRunner, Result
-from junk import CleanWorkspace
 from nbws.cleaning import CleaningInterrupted, CleaningPlan
 from nbws.cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from junk import CleanWorkspace
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,17 @@ def test_it_shows_the_plan_and_removes_nothing(workspace: CleanWorkspace) -> Non
     before = workspace.listing()
     done = run("clean", workspace.path)
     assert done.exit_code == 0
-    for text in ("Would free", "pip", ".cache/pip", "why", "comes back", "price: download", "core.4711", "--apply", "nbws works by it"):
+    for text in (
+        "Would free",
+        "pip",
+        ".cache/pip",
+        "why",
+        "comes back",
+        "price: download",
+        "core.4711",
+        "--apply",
+        "nbws works by it",
+    ):
         assert text in done.output or text == "why"
     assert "downloads and wheels built from them" in done.output
     assert workspace.listing() == before
