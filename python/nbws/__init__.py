@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nbws import billing as billing
+    from nbws import cleaning as cleaning
     from nbws.entries import Diff as Diff
     from nbws.entries import Entry as Entry
     from nbws.entries import ExportReport as ExportReport
@@ -107,7 +108,7 @@ _HOME = {
 }
 
 # Modules that are reached as attributes without a further import.
-_MODULES = {"billing"}
+_MODULES = {"billing", "cleaning"}
 
 
 def __getattr__(name: str) -> Any:

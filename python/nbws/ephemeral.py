@@ -15,7 +15,15 @@ from pathlib import Path
 
 from nbws.errors import InvalidInput, LocalIo
 
-__all__ = ["MARKER", "check_ephemeral", "ephemeral_bytes", "mount_point", "prepare_ephemeral", "wipe_ephemeral"]
+__all__ = [
+    "MARKER",
+    "check_ephemeral",
+    "ephemeral_bytes",
+    "mount_point",
+    "mount_points",
+    "prepare_ephemeral",
+    "wipe_ephemeral",
+]
 
 MARKER = ".nbws-ephemeral"
 
@@ -78,7 +86,7 @@ def wipe_ephemeral(path: Path, notebook: str) -> list[str]:
     except OSError as cause:
         return [f"{path}: {cause.strerror}"]
     try:
-        wipe = _Wipe(os.fstat(root).st_dev, _mounts())
+        wipe = _Wipe(os.fstat(root).st_dev, mount_points())
         wipe.empty(root, os.path.realpath(path), keep=MARKER)
         if not wipe.left:
             os.unlink(MARKER, dir_fd=root)
@@ -157,8 +165,8 @@ class _Wipe:
             os.rmdir(entry, dir_fd=parent)
 
 
-def _mounts() -> frozenset[str]:
-    """Mount points of this process; a bind mount has the device of what it shows."""
+def mount_points() -> frozenset[str]:
+    """Returns the mount points of this process; a bind mount has the device of what it shows."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:

@@ -32,6 +32,7 @@ class Settings:
         stop_budget: seconds from SIGTERM to the end.
         limit_rate: bytes a second for uploads, or None.
         on_restore_error: ``"stop"``: the program is not started; ``"continue"``: it is, with saving latched off.
+        protect: patterns in gitignore syntax that cleaning never touches.
     """
 
     store: str | None = None
@@ -43,6 +44,7 @@ class Settings:
     stop_budget: float = 25.0
     limit_rate: int | None = None
     on_restore_error: str = "stop"
+    protect: tuple[str, ...] = ()
 
 
 def _text(value: object) -> str:
@@ -81,6 +83,12 @@ def _options(value: object) -> Mapping[str, str]:
     return {key: str(item).lower() if isinstance(item, bool) else str(item) for key, item in value.items()}
 
 
+def _patterns(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.strip() for item in value):
+        raise InvalidInput("is a list of patterns in gitignore syntax")
+    return tuple(value)
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """One setting: how it is read, and its name in the environment."""
@@ -99,7 +107,8 @@ _RUN = {
     "on_restore_error": _Kind(_choice, "NBWS_ON_RESTORE_ERROR"),
 }
 _STORE = {"url": _Kind(_text, "NBWS_STORE"), "options": _Kind(_options, None)}
-_TABLES = {"run": _RUN, "store": _STORE}
+_CLEAN = {"protect": _Kind(_patterns, None)}
+_TABLES = {"run": _RUN, "store": _STORE, "clean": _CLEAN}
 # Where a setting goes that is not called as in the file.
 _FIELDS = {"url": "store", "options": "store_options"}
 
@@ -135,6 +144,9 @@ def _of_file(text: str, name: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{name} is not TOML: {error}", operation=_OPERATION, path=name) from error
     found: dict[str, Any] = {}
+    # It may stand at the top as well: protecting something is no matter of one command.
+    if "protect" in tables:
+        found["protect"] = _read(_CLEAN["protect"], tables.pop("protect"), f"{name}: protect")
     for title, table in tables.items():
         known = _TABLES.get(title)
         if known is None or not isinstance(table, dict):
@@ -148,7 +160,8 @@ def _of_file(text: str, name: str) -> dict[str, Any]:
                 raise InvalidInput(
                     f"{name}: [{title}] has no key {key!r}; known are {_listed(known)}", operation=_OPERATION, path=name
                 )
-            found[_FIELDS.get(str(key), str(key))] = _read(known[key], value, f"{name}: {key} in [{title}]")
+            read = _read(known[key], value, f"{name}: {key} in [{title}]")
+            found[_FIELDS.get(str(key), str(key))] = (*found.get("protect", ()), *read) if key == "protect" else read
     return found
 
 

@@ -28,7 +28,7 @@ ENDPOINT = "https://s3.example.com"
 # A time in the documents; in a test it is the time at which the block runs.
 TIME = "2026-11-22T18:00"
 # Languages of blocks that say something and do nothing.
-SILENT = {"text"}
+SILENT = {"text", "toml"}
 TIMEOUT_S = 120
 
 _END = "\x1e"

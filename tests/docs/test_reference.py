@@ -15,6 +15,7 @@ from documents import ROOT
 from nbws import (
     accounts,
     billing,
+    cleaning,
     entries,
     errors,
     exclusive,
@@ -28,6 +29,7 @@ from nbws import (
     usage,
     workspace,
 )
+from nbws.catalogue import cleanable
 from nbws.cli.main import EXIT_CODES, cli
 from nbws.cli.output import INCOMPLETE
 
@@ -38,6 +40,8 @@ HIDDEN = [re.compile(pattern.removeprefix("!")) for pattern in OPTIONS["filters"
 MODULES = [
     accounts,
     billing,
+    cleaning,
+    cleanable,
     entries,
     errors,
     exclusive,

@@ -73,6 +73,7 @@ _COMMANDS = {
     "notebook": "nbws.cli.notebook",
     "bill": "nbws.cli.bill",
     "run": "nbws.cli.run",
+    "clean": "nbws.cli.clean",
     "demo": "nbws.cli.demo",
 }
 
