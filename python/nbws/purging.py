@@ -75,7 +75,7 @@ class Purging:
     """The part of `Notebooks` that removes data."""
 
     url: str
-    _options: Mapping[str, str] | None
+    _options: dict[str, str] | None
     _exclusive: EpochSource | None
     _clock: Callable[[], datetime]
     if TYPE_CHECKING:

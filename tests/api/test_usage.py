@@ -26,7 +26,7 @@ from nbws.usage import PathGrowth, PathUsage
 from nbws.usage_page import growth_page, usage_page
 
 if TYPE_CHECKING:
-    from nbws.testing.trees import Tree
+    from nbws.testing.trees import Node, Tree
 
 EXAMPLES = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -196,7 +196,7 @@ def filled(file_url: str, tmp_path: Path) -> nbws.Workspace:
         b"src/a.py": File.of(b"print()\n" * 10),
         b"what-is-it": File.of(b"?"),
     }
-    with_directories: Tree = {}
+    with_directories: dict[bytes, Node] = {}
     for path, node in tree.items():
         for at, byte in enumerate(path):
             if byte == ord("/"):
