@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from nbws import _nbws
+from nbws.billing import Sample, Tariff, monthly
 from nbws.calls import Call, twin, verb
 from nbws.errors import Corrupt, InvalidInput, InvalidState, NotFound, RollbackDetected, Unsupported
 from nbws.listing import Listing
@@ -41,6 +43,8 @@ class Orphan(Report):
         deleted_at: when it was deleted; None if it is unfinished.
         stored_bytes: what its data takes in the store.
         age_days: days since it was deleted, or since an unfinished one was begun.
+        monthly_cost: what a month of it costs by the tariff, once free windows are over.
+        currency: of that.
     """
 
     id: str
@@ -49,6 +53,8 @@ class Orphan(Report):
     deleted_at: datetime | None
     stored_bytes: int
     age_days: float
+    monthly_cost: Decimal
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +88,15 @@ class Purging:
         _open: Callable[[str], Steps[Notebook]]
 
     @verb
-    def orphans(self) -> Call[Listing[Orphan]]:
+    def orphans(self, *, tariff: Tariff | None = None) -> Call[Listing[Orphan]]:
         """Lists data that no notebook has: of deleted ones that were not purged, and of forks and creations that failed.
 
         One whose log can't be read is left out: `Notebooks.list` shows it.
+
+        Args:
+            tariff: the rules of what it costs; `Tariff.ovh` if None.
         """
+        rules = tariff or Tariff.ovh()
 
         def steps() -> Steps[Listing[Orphan]]:
             found: list[Orphan] = []
@@ -94,7 +104,7 @@ class Purging:
                 if not is_id(name):
                     continue
                 try:
-                    orphan = yield from self._orphan(name)
+                    orphan = yield from self._orphan(name, rules)
                 except (NotFound, *UNREADABLE):
                     continue
                 if orphan is not None:
@@ -105,7 +115,7 @@ class Purging:
 
     orphans_async = twin(orphans)
 
-    def _orphan(self, identity: str) -> Steps[Orphan | None]:
+    def _orphan(self, identity: str, tariff: Tariff) -> Steps[Orphan | None]:
         notebook = yield from self._open(identity)
         engine = notebook._engine  # noqa: SLF001  # of the same family
         events = yield from notebook._run.events()  # noqa: SLF001
@@ -124,7 +134,10 @@ class Purging:
             settings = None
         age = 0.0 if began is None else (self._clock() - began).total_seconds() / _DAY_S
         reason = "unfinished" if deleted is None else "deleted"
-        return Orphan(identity, settings.name if settings else None, reason, deleted, stored, max(0.0, age))
+        name = settings.name if settings else None
+        left = Sample(self._clock(), "DELETING", events[-1].bytes if deleted and events else 0, stored)
+        cost = monthly(tariff, left)
+        return Orphan(identity, name, reason, deleted, stored, max(0.0, age), cost, tariff.currency)
 
     @verb
     def purge(self, id: str, confirm: str | None = None) -> Call[PurgeReport]:  # noqa: A002  # what it is called everywhere

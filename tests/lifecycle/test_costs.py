@@ -120,3 +120,17 @@ def test_a_plain_workspace_has_a_price_when_a_tariff_is_given(world: World) -> N
     assert cost.monthly_after > cost.monthly_before
     assert cost.free_days_left is not None
     assert Decimal("29.9") < cost.free_days_left < 30, "it rests since its first save"
+
+
+def test_what_is_left_behind_has_a_price(world: World) -> None:
+    machine = world.machine()
+    REACH["RUNNING"](machine)
+    machine.write("a.bin", "a" * 300_000)
+    notebook = machine.notebook()
+    notebook.stop()
+    notebook.delete()
+    (orphan,) = machine.notebooks().orphans(tariff=DEAR)
+    assert (orphan.monthly_cost, orphan.currency) == (Decimal(notebook.timeline()[-1].logical_bytes), "EUR")
+    (by_ovh,) = machine.notebooks().orphans()
+    assert by_ovh.monthly_cost == pytest.approx(Decimal(by_ovh.stored_bytes) / 10**11, abs=Decimal("1e-12"))
+    assert isinstance(by_ovh.to_dict()["monthly_cost"], str)

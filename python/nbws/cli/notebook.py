@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from nbws.cli.bill import tariff_option
 from nbws.cli.container import ago, open_container, open_notebook, span, store_option, styled_state
 from nbws.cli.main import LazyGroup
 from nbws.cli.output import heading, json_option, print_json, print_table, printable
@@ -16,6 +17,7 @@ from nbws.reports import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nbws.billing import Tariff
     from nbws.lifecycle import Event, Status
 
 _ID_DIGITS = 12
@@ -241,11 +243,14 @@ def _told(event: Event) -> str:
 
 
 @click.command()
+@tariff_option
 @store_option
 @json_option
-def orphans(store: str | None, *, as_json: bool) -> None:
-    """List the data of deleted notebooks, and what forks and creations have left that failed: what it takes, since when."""
-    found = open_container(store).orphans()
+def orphans(tariff: Tariff | None, store: str | None, *, as_json: bool) -> None:
+    """List the data of deleted notebooks, and what forks and creations have left that failed: what it takes and costs, since when."""
+    from nbws.billing import exact_sum, money
+
+    found = open_container(store).orphans(tariff=tariff)
     if as_json:
         print_json({"orphans": [item.to_dict() for item in found]})
         return
@@ -258,9 +263,12 @@ def orphans(store: str | None, *, as_json: bool) -> None:
             item.reason,
             span(timedelta(days=item.age_days).total_seconds()),
             format_size(item.stored_bytes),
+            money(item.monthly_cost),
             item.name or "",
         )
         for item in found
     ]
-    print_table(("id", "what", "since", "stored", "name"), rows)
+    currency = found[0].currency
+    print_table(("id", "what", "since", "stored", f"{currency} a month", "name"), rows)
+    click.echo(f"all of them cost {money(exact_sum(item.monthly_cost for item in found))} {currency} a month")
     click.echo("nbws notebook purge ID removes one for good")

@@ -16,7 +16,7 @@ use nbws_engine::cancel::CancelToken;
 use nbws_engine::options::{OpenOptions, PruneOptions};
 use nbws_engine::store::Store;
 use nbws_engine::store::testkit::{Fault, Faulty, Recording, StaleList, Staleness, Verb};
-use nbws_engine::{ErrorKind, Workspace};
+use nbws_engine::{ErrorKind, LogEvent, Workspace};
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -562,7 +562,7 @@ async fn outline(ws: &Workspace) -> Vec<String> {
     let events = ws.history(false).await.unwrap();
     let seqs = events.iter().map(|event| event.seq);
     assert!(seqs.eq(1..=events.len() as u64));
-    let told = |e: nbws_engine::LogEvent| {
+    let told = |e: LogEvent| {
         format!(
             "{} {} {} {} {} {} {:?} {} {} {} {}",
             e.seq,
