@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from drawn import BEGIN, GB, sizes, states
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbws import tariffs
 from nbws.billing import Sample, Tariff, Timeline, invoice, total
@@ -190,6 +190,7 @@ def test_a_purge_ends_what_is_stored() -> None:
     assert [sample.stored_bytes for sample in life] == [20 * GB, 0, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-2000, 2000), states, sizes), max_size=12), st.integers(-500, 500))
 def test_whatever_clocks_say_there_is_a_bill(written: list[tuple[int, str, int]], present: int) -> None:
     now = BEGIN + present * HOUR

@@ -24,6 +24,7 @@ def inserted(life: Timeline, time: datetime) -> Timeline:
     return Timeline(sorted({*life.samples, dataclasses.replace(held, time=time)}, key=lambda sample: sample.time))
 
 
+@settings(deadline=None)
 @given(timelines(), tariffs(), st.lists(moments, max_size=6))
 def test_more_samples_change_nothing(life: Timeline, tariff: Tariff, times: list[datetime]) -> None:
     more = life
@@ -34,6 +35,7 @@ def test_more_samples_change_nothing(life: Timeline, tariff: Tariff, times: list
     assert same.total == bill.total
 
 
+@settings(deadline=None)
 @given(timelines(), tariffs(), st.lists(moments, max_size=4))
 def test_the_bills_of_the_parts_sum_up_to_that_of_the_whole(
     life: Timeline, tariff: Tariff, times: list[datetime]
@@ -50,6 +52,7 @@ def test_the_bills_of_the_parts_sum_up_to_that_of_the_whole(
     assert abs(total(parts).total - whole.total) <= Decimal("0.5e-12") * count
 
 
+@settings(deadline=None)
 @given(timelines(), tariffs(), moments, moments)
 def test_more_time_never_costs_less(life: Timeline, tariff: Tariff, one: datetime, other: datetime) -> None:
     assert life.begin is not None
@@ -57,6 +60,7 @@ def test_more_time_never_costs_less(life: Timeline, tariff: Tariff, one: datetim
     assert invoice(life, tariff, until=early).exact <= invoice(life, tariff, until=late).exact
 
 
+@settings(deadline=None)
 @given(timelines(), tariffs(), st.data())
 def test_more_bytes_never_cost_less(life: Timeline, tariff: Tariff, data: st.DataObject) -> None:
     def grown(sample: Sample) -> Sample:
@@ -75,6 +79,7 @@ def test_more_bytes_never_cost_less(life: Timeline, tariff: Tariff, data: st.Dat
     assert small.total <= large.total
 
 
+@settings(deadline=None)
 @given(timelines(largest=10 * GB), tariffs(after_window="excess", attached_price=None, compute_price=None))
 def test_nothing_is_charged_inside_the_allowance(life: Timeline, tariff: Tariff) -> None:
     small = Timeline(
@@ -88,6 +93,7 @@ def test_nothing_is_charged_inside_the_allowance(life: Timeline, tariff: Tariff)
     assert invoice(small, tariff, until=END).lines == ()
 
 
+@settings(deadline=None)
 @given(
     timelines(largest=10 * GB),
     tariffs(free_days=Decimal(130), after_window="all", attached_price=None, compute_price=None, count="stored"),
@@ -105,6 +111,7 @@ def test_an_hourly_bill_is_what_counting_hours_gives(life: Timeline, tariff: Tar
     assert invoice(life, tariff, until=END).exact == plain_storage(life, tariff, END)
 
 
+@settings(deadline=None)
 @given(timelines(), tariffs())
 def test_the_total_is_the_exact_sum_of_the_lines(life: Timeline, tariff: Tariff) -> None:
     bill = invoice(life, tariff, until=END)
@@ -118,6 +125,7 @@ def test_the_total_is_the_exact_sum_of_the_lines(life: Timeline, tariff: Tariff)
     assert getcontext().prec > 3
 
 
+@settings(deadline=None)
 @given(timelines(), tariffs(), moments)
 def test_a_forecast_goes_on_at_the_last_size(life: Timeline, tariff: Tariff, more: datetime) -> None:
     assert life.end is not None
@@ -129,6 +137,7 @@ def test_a_forecast_goes_on_at_the_last_size(life: Timeline, tariff: Tariff, mor
     assert all(line.forecast == (line.begin >= now) for line in bill.lines)
 
 
+@settings(deadline=None)
 @given(sizes, st.sampled_from(["none", "daily", "hourly"]))
 def test_a_whole_month_costs_the_monthly_amount(size: int, proration: str) -> None:
     tariff = Tariff(name="t", currency="EUR", price=Decimal("0.01"), proration=proration, months="30d")  # type: ignore[arg-type]
