@@ -124,7 +124,7 @@ class _Rules:
     """What a piece of work needs beside ids; it pickles."""
 
     url: str
-    options: Mapping[str, str] | None
+    options: dict[str, str] | None
     tariff: Tariff
     now: datetime
     until: datetime
@@ -166,7 +166,7 @@ class Accounts:
 
     url: str
     ids: Callable[[], list[str]]
-    _options: Mapping[str, str] | None
+    _options: dict[str, str] | None
     _clock: Callable[[], datetime]
 
     @verb

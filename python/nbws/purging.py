@@ -17,7 +17,7 @@ from nbws.reports import time_from_ms
 from nbws.values import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from nbws.calls import Steps
     from nbws.exclusive import EpochSource

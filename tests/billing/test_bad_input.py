@@ -37,6 +37,7 @@ class Record:
     purge: bool = False
     bytes: int = 20 * GB
     stored_bytes: int = 20 * GB
+    unread: str | None = None
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,11 @@ def test_records_that_are_missing() -> None:
     assert Timeline.from_events([Record(1, BEGIN), Record(3, BEGIN + HOUR)]).notes == (
         "record 2 is missing: what came before counts until record 3",
     )
+
+
+def test_records_that_cannot_be_read() -> None:
+    life = Timeline.from_events([Record(1, BEGIN), Record(2, BEGIN + HOUR, unread="log/3 is damaged")])
+    assert life.notes == ("records after 2 can't be read, what it said is taken to hold: log/3 is damaged",)
 
 
 def test_a_purge_ends_what_is_stored() -> None:

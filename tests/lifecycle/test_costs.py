@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -134,3 +136,35 @@ def test_what_is_left_behind_has_a_price(world: World) -> None:
     (by_ovh,) = machine.notebooks().orphans()
     assert by_ovh.monthly_cost == pytest.approx(Decimal(by_ovh.stored_bytes) / 10**11, abs=Decimal("1e-12"))
     assert isinstance(by_ovh.to_dict()["monthly_cost"], str)
+
+
+@pytest.mark.soak
+def test_what_a_ledger_tells_is_billed_and_the_run_goes_on(disk: World) -> None:
+    machine = disk.machine()
+    REACH["RUNNING"](machine)
+    notebook = machine.notebook()
+    notebook.save()
+    for number in range(1_130):
+        notebook.comment(f"comment {number}")
+    machine.write("late.bin", "late" * 1_000)
+    notebook.save()
+    log = disk.root / "objects" / "notebooks_workspace" / IDENTITY / "log"
+    month_ago = time.time() - 40 * 86_400
+    for path in log.iterdir():
+        os.utime(path, (month_ago, month_ago))
+    before = notebook.timeline()
+    assert notebook.workspace.prune(apply=True).ledger is not None
+    assert not (log / f"{1:020}").exists()
+    other = machine.notebook()
+    after = other.timeline()
+    assert after.samples[: len(before)] == before.samples
+    assert after.notes == ()
+    assert other.bill(tariff=DEAR).lines == notebook.bill(tariff=DEAR).lines
+    machine.write("later.bin", "later" * 1_000)
+    assert other.save().complete
+    assert other.stop().complete
+    assert other.timeline()[-1].state == "STOPPED"
+    other.delete()
+    assert other.timeline()[-1].state == "DELETING"
+    total = machine.notebooks().totals(history=True, tariff=DEAR)
+    assert (total.notebooks, total.cost) == (1, other.bill(tariff=DEAR).total)

@@ -83,6 +83,8 @@ class LogEvent(Protocol):
     def bytes(self) -> int: ...
     @property
     def stored_bytes(self) -> int: ...
+    @property
+    def unread(self) -> str | None: ...
 
 
 class Timeline(Sequence[Sample]):
@@ -177,6 +179,8 @@ class Timeline(Sequence[Sample]):
                 notes.append(f"{missing} missing: {held} record {event.seq}")
             expected = event.seq + 1
             is_purged = is_purged or event.purge
+            if event.unread is not None:
+                notes.append(f"records after {event.seq} can't be read, what it said is taken to hold: {event.unread}")
             sizes = (0, 0) if is_purged else (event.bytes, event.stored_bytes)
             samples.append(Sample(event.time, event.state, *sizes))
         return cls.repaired(samples, now=now, notes=notes)

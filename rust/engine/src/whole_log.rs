@@ -17,20 +17,25 @@ pub(crate) async fn whole_log(access: &Access, newest: Option<&LogHead>) -> Resu
     let Some(head) = newest else {
         return Ok(Log::default());
     };
-    let (repository, last) = (access.inner.repository(), head.record.seq);
+    let log = log_until(access, head.record.seq).await?;
+    note_marks(access, log).await
+}
+
+/// The log up to the record `last`; what its marks doom and forget is not read.
+pub(crate) async fn log_until(access: &Access, last: u64) -> Result<Log> {
+    let repository = access.inner.repository();
     let mut attempt = 0;
-    let log = loop {
+    loop {
         attempt += 1;
         let ledger = carried(access, last).await?;
         let first = ledger.as_ref().map_or(1, |ledger| ledger.seq() + 1);
         match read_from(&*access.store, repository, first, last).await {
-            Ok(records) => break joined(ledger, records)?,
+            Ok(records) => return joined(ledger, records),
             // Prune may have removed them since, and written another ledger before.
             Err(e) if is_unreadable(&e) && last > KEEP_RECORDS && attempt < ATTEMPTS => {}
             Err(e) => return Err(e),
         }
-    };
-    note_marks(access, log).await
+    }
 }
 
 /// `log` with the records that came since; everything anew if they do not follow from it.

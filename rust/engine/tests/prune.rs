@@ -610,6 +610,8 @@ async fn old_records_go_and_a_ledger_stays() {
     let report = prune(&ws, apply(keep_last(2))).await.unwrap();
     let last = report.ledger.unwrap();
     assert_eq!(outline(&ws).await[..life.len()], life);
+    let recent = ws.history(true).await.unwrap();
+    assert_eq!(recent.last().unwrap().seq, outline(&ws).await.len() as u64);
     assert_eq!(home.attic.keys("ledger/"), [key::ledger(last)]);
     let first = key::log_seq(&home.attic.keys("log/")[0]).unwrap();
     assert_eq!((first, report.records_removed), (last + 1, last));

@@ -2,12 +2,13 @@
 
 use super::report::LogEvent;
 use crate::base;
-use crate::log::read_from;
-use crate::whole_log::whole_log;
+use crate::log::{is_unreadable, read_from};
+use crate::whole_log::{log_until, whole_log};
 use crate::workspace::Access;
 use nbws_core::Result;
 use nbws_core::id::WriterId;
 use nbws_core::ledger::{Log, Past};
+use nbws_core::limits::KEEP_RECORDS;
 use nbws_core::record::{Body, Record};
 use std::collections::BTreeMap;
 
@@ -94,7 +95,14 @@ async fn back_to_claim(access: &Access, newest: &Record) -> Result<Vec<Record>> 
     let mut last = newest.seq;
     while last > 0 {
         let first = last.saturating_sub(STEP - 1).max(1);
-        let mut records = read(access, first, last).await?;
+        let mut records = match read(access, first, last).await {
+            Ok(records) => records,
+            // Pruned: the ledger keeps the claim of the session.
+            Err(e) if is_unreadable(&e) && newest.seq > KEEP_RECORDS => {
+                return carried_back(access, newest).await;
+            }
+            Err(e) => return Err(e),
+        };
         let claim = records
             .iter()
             .rposition(|record| matches!(record.body, Body::Claim(_)));
@@ -109,6 +117,16 @@ async fn back_to_claim(access: &Access, newest: &Record) -> Result<Vec<Record>> 
         last = first - 1;
     }
     Ok(found)
+}
+
+/// The same with what the ledger keeps of records that were removed.
+async fn carried_back(access: &Access, newest: &Record) -> Result<Vec<Record>> {
+    let log = log_until(access, newest.seq).await?;
+    let records = log.records();
+    let claim = records
+        .iter()
+        .rposition(|record| matches!(record.body, Body::Claim(_)));
+    Ok(records[claim.unwrap_or(0)..].to_vec())
 }
 
 async fn read(access: &Access, first: u64, last: u64) -> Result<Vec<Record>> {
