@@ -185,10 +185,7 @@ mod tests {
         assert_eq!(pack_bytes(None, 3.0, 0, full), FIRST_PACK_BYTES);
         assert_eq!(pack_bytes(None, 3.0, 2, full), 4 * FIRST_PACK_BYTES);
         assert_eq!(pack_bytes(None, 3.0, 60, full), full);
-        assert_eq!(
-            pack_bytes(Some(MIB), 3.0, 9, full),
-            3 << 17
-        );
+        assert_eq!(pack_bytes(Some(MIB), 3.0, 9, full), 3 << 17);
         assert_eq!(pack_bytes(Some(MIB), 80.0, 9, full), 10 << 20);
         assert_eq!(pack_bytes(Some(1e12), 80.0, 9, full), full);
         assert_eq!(pack_bytes(Some(1.0), 80.0, 9, full), LEAST_PACK_BYTES);

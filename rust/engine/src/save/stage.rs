@@ -6,6 +6,7 @@ use super::pace::Pace;
 use super::pack::Packer;
 use super::pipeline::{Counts, FreshChunks, Outcome, Parts, Pipeline};
 use super::plan::Planned;
+use super::quota::{Admitted, check_packed, in_force, refused, warnings};
 use super::read::run_reader;
 use super::report::{report_of, warn_if_shrunk};
 use super::root::{Description, Stored, store_root};
@@ -18,11 +19,12 @@ use crate::options::{Level, SaveOptions};
 use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
-use nbws_core::Result;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::id::SnapshotId;
 use nbws_core::index::{Index, IndexPart};
+use nbws_core::plan::admit::{Excess, Quota};
 use nbws_core::plan::pace;
+use nbws_core::{ErrorKind, Result};
 use std::sync::Arc;
 
 /// More recently modified files than this are flushed with one syncfs instead of one fdatasync each.
@@ -88,9 +90,12 @@ fn store_blocking(
     let folder = target.folder.clone();
     let mut packer = Packer::new(access, runtime, folder, at, resources, pace)?;
     let staged = fill(access, &mut target, stage, &mut packer, resources);
-    if staged.is_err() {
+    match &staged {
+        Ok(_) => {}
+        // What is refused is not sent.
+        Err(e) if e.kind() == ErrorKind::QuotaExceeded => drop(packer.wait_for_all()),
         // Nothing may land behind the caller's back; what is stored by then is reused by the next save.
-        let _ = packer.finish();
+        Err(_) => drop(packer.finish()),
     }
     Ok((target, staged?))
 }
@@ -112,13 +117,20 @@ fn fill(
     }
     claim_orphans(&fresh, stage.orphans.as_ref());
     let counts = Counts::default();
-    let mut outcomes = read_all(
+    let stored_before = stage
+        .start
+        .head
+        .as_ref()
+        .map_or(0, |h| h.record.usage.stored_bytes);
+    let quota = in_force(&stage.options, stage.intent == Intent::Head);
+    let (mut outcomes, excess) = read_all(
         access,
         target,
         &stage,
         packer,
         (&fresh, &counts),
         (resources, level),
+        (&quota, stored_before),
     )?;
     // The tree's own chunks are few, and alike ones among files hardly occur.
     fresh.forget();
@@ -133,6 +145,10 @@ fn fill(
     let mut tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
     drop(outcomes);
     let mut report = report_of(&stage.planned, &tree, &counts);
+    let packed = stored_before + chunks.packer.packed_bytes();
+    report
+        .warnings
+        .extend(warnings(&quota, excess, &tree, packed));
     if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &mut tree) {
         report.snapshot = snapshot.to_hex();
         report.seq = seq;
@@ -156,7 +172,16 @@ fn fill(
         &stage.start.index_root,
         &stage.index,
     );
-    let stored = store_root(access, target, &mut chunks, &tree, live, &description)?;
+    let check = |packed: u64| check_packed(&quota, stored_before + packed);
+    let stored = store_root(
+        access,
+        target,
+        &mut chunks,
+        &tree,
+        live,
+        &description,
+        check,
+    )?;
     Ok(Staged::Stored(Box::new(Work {
         stored,
         tree,
@@ -203,7 +228,8 @@ fn read_all(
     packer: &mut Packer<'_>,
     (fresh, counts): (&FreshChunks, &Counts),
     (resources, level): (Resources, i32),
-) -> Result<Vec<Outcome>> {
+    (quota, stored_before): (&Quota, u64),
+) -> Result<(Vec<Outcome>, Option<Excess>)> {
     let params = ChunkerParams::from(&access.inner.format.chunker);
     let chunker = Chunker::new(params)?;
     let sending = packer.pace();
@@ -213,7 +239,12 @@ fn read_all(
         stage.deadline.remaining().map(|left| left.as_secs_f64()),
         u64::from(access.inner.format.frame.target),
     );
-    let (units, left_out) = planned.order(&stage.options, u64::from(params.whole), frame_bytes);
+    let whole = u64::from(params.whole);
+    let (units, admission) = planned.order(quota, stored_before, whole, frame_bytes);
+    if let Some(excess) = admission.excess.filter(|_| admission.is_refused) {
+        return Err(refused(excess));
+    }
+    let admitted = Admitted::new(*quota, admission.totals, whole);
     let parts = Parts {
         access,
         root: &target.root,
@@ -223,20 +254,19 @@ fn read_all(
         fresh,
         counts,
         pace: &sending,
+        admitted: &admitted,
         level,
         is_flushed: flush_recent(target, planned)?,
         units: &units,
     };
     begin_progress(access, planned);
-    let mut outcomes = run_pipeline(parts, &left_out, packer, resources)?;
+    let mut outcomes = run_pipeline(parts, &admission.left_out, packer, resources)?;
     let lost = packer.settle()?;
-    if !lost.is_empty() {
-        for outcome in &mut outcomes {
-            outcome.leave_out_if_lost(&lost);
-        }
-        counts.not_stored(lost.totals());
+    for outcome in &mut outcomes {
+        outcome.leave_out_if_not_whole(&lost);
     }
-    Ok(outcomes)
+    counts.not_stored(lost.totals());
+    Ok((outcomes, admission.excess))
 }
 
 /// The zstd level: with few cores compression decides how long a save takes.
