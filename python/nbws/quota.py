@@ -46,7 +46,7 @@ class Quota(Report):
 
     if TYPE_CHECKING:  # sizes may be text; what is kept are bytes
 
-        def __init__(
+        def __init__(  # noqa: PLR0917  # as the fields
             self,
             soft_bytes: int | str | None = None,
             hard_bytes: int | str | None = None,

@@ -1,10 +1,12 @@
 //! Quotas in a save: when the limits are looked at, what a refusal says, and what a report says of them.
 
-use super::plan::Planned;
+use super::plan::{Planned, omit_text};
 use super::tree_writer::NewTree;
 use crate::options::SaveOptions;
 use nbws_core::plan::admit::{Account, Excess, Over, Quota, Totals};
 use nbws_core::plan::save_order::{Value, value};
+use nbws_core::record::Record;
+use nbws_core::tree::OmitReason;
 use nbws_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -12,13 +14,62 @@ use std::sync::{Mutex, MutexGuard};
 /// How a warning about a hard limit begins.
 const OVER_HARD: &str = "over the hard limit: ";
 
-/// The quota that is in force: the last save of a run and work that is kept as a rescue are never refused.
-pub(crate) fn in_force(options: &SaveOptions, is_head: bool) -> Quota {
-    let mut quota = options.quota;
-    if options.is_last || !is_head {
-        quota.over = Over::KeepSmall;
+/// The limits of one save, and what the repository takes in the store before it.
+pub(crate) struct Limits {
+    pub(crate) quota: Quota,
+    pub(crate) stored: u64,
+}
+
+impl Limits {
+    /// The quota that is in force: the last save of a run and work that is kept as a rescue are never refused.
+    pub(crate) fn of(options: &SaveOptions, newest: Option<&Record>, is_head: bool) -> Self {
+        let mut quota = options.quota;
+        if options.is_last || !is_head {
+            quota.over = Over::KeepSmall;
+        }
+        let stored = newest.map_or(0, |record| record.usage.stored_bytes);
+        Limits { quota, stored }
     }
-    quota
+
+    /// The last look, at everything that this save has packed: only a refusal can come of it.
+    pub(crate) fn check_packed(&self, packed: u64) -> Result<()> {
+        let totals = Totals {
+            stored: self.stored + packed,
+            ..Totals::default()
+        };
+        match self.quota.over {
+            Over::Refuse if self.quota.bounds_stored() => self
+                .quota
+                .over_hard(&totals)
+                .map_or(Ok(()), |e| Err(refused(e))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a report says: how far the workspace is over its limits, and where most lies.
+    pub(crate) fn warnings(
+        &self,
+        wished: Option<Excess>,
+        tree: &NewTree,
+        packed: u64,
+    ) -> Vec<String> {
+        let totals = Totals {
+            files: tree.files,
+            bytes: tree.bytes,
+            stored: self.stored + packed,
+        };
+        let mut out = Vec::new();
+        if let Some(excess) = wished.or_else(|| self.quota.over_hard(&totals)) {
+            out.push(format!(
+                "{OVER_HARD}{excess}; notebooks, code and small files are saved all the same{}",
+                largest(tree)
+            ));
+        }
+        if let Some(excess) = self.quota.over_soft(&totals) {
+            out.push(format!("over the soft limit: {excess}{}", largest(tree)));
+        }
+        out
+    }
 }
 
 pub(crate) fn refused(excess: Excess) -> Error {
@@ -98,48 +149,11 @@ impl Admitted {
     }
 }
 
-/// The last look, at everything that this save has packed: only a refusal can come of it.
-pub(crate) fn check_packed(quota: &Quota, stored: u64) -> Result<()> {
-    let totals = Totals {
-        stored,
-        ..Totals::default()
-    };
-    match quota.over {
-        Over::Refuse if quota.bounds_stored() => {
-            quota.over_hard(&totals).map_or(Ok(()), |e| Err(refused(e)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What a report says: how far the workspace is over its limits, and what would free most.
-pub(crate) fn warnings(
-    quota: &Quota,
-    wished: Option<Excess>,
-    tree: &NewTree,
-    stored: u64,
-) -> Vec<String> {
-    let totals = Totals {
-        files: tree.files,
-        bytes: tree.bytes,
-        stored,
-    };
-    let mut out = Vec::new();
-    if let Some(excess) = wished.or_else(|| quota.over_hard(&totals)) {
-        out.push(format!(
-            "{OVER_HARD}{excess}; notebooks, code and small files are saved all the same{}",
-            largest(tree)
-        ));
-    }
-    if let Some(excess) = quota.over_soft(&totals) {
-        out.push(format!("over the soft limit: {excess}{}", largest(tree)));
-    }
-    out
-}
-
 /// Whether a save with these warnings would be refused if it were told to refuse.
 pub(crate) fn is_over_hard(warnings: &[String]) -> bool {
-    warnings.iter().any(|text| text.starts_with(OVER_HARD))
+    let left_out = omit_text(OmitReason::Quota);
+    let is_it = |text: &String| text.starts_with(OVER_HARD) || text.ends_with(left_out);
+    warnings.iter().any(is_it)
 }
 
 fn largest(tree: &NewTree) -> String {

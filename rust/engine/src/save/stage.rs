@@ -6,7 +6,7 @@ use super::pace::Pace;
 use super::pack::Packer;
 use super::pipeline::{Counts, FreshChunks, Outcome, Parts, Pipeline};
 use super::plan::Planned;
-use super::quota::{Admitted, check_packed, in_force, refused, warnings};
+use super::quota::{Admitted, Limits, refused};
 use super::read::run_reader;
 use super::report::{report_of, warn_if_shrunk};
 use super::root::{Description, Stored, store_root};
@@ -22,8 +22,9 @@ use crate::workspace::Access;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::id::SnapshotId;
 use nbws_core::index::{Index, IndexPart};
-use nbws_core::plan::admit::{Excess, Quota};
+use nbws_core::plan::admit::Excess;
 use nbws_core::plan::pace;
+use nbws_core::record::Record;
 use nbws_core::{ErrorKind, Result};
 use std::sync::Arc;
 
@@ -117,12 +118,8 @@ fn fill(
     }
     claim_orphans(&fresh, stage.orphans.as_ref());
     let counts = Counts::default();
-    let stored_before = stage
-        .start
-        .head
-        .as_ref()
-        .map_or(0, |h| h.record.usage.stored_bytes);
-    let quota = in_force(&stage.options, stage.intent == Intent::Head);
+    let newest = stage.start.head.as_ref().map(|h| &h.record);
+    let limits = Limits::of(&stage.options, newest, stage.intent == Intent::Head);
     let (mut outcomes, excess) = read_all(
         access,
         target,
@@ -130,7 +127,7 @@ fn fill(
         packer,
         (&fresh, &counts),
         (resources, level),
-        (&quota, stored_before),
+        &limits,
     )?;
     // The tree's own chunks are few, and alike ones among files hardly occur.
     fresh.forget();
@@ -145,10 +142,8 @@ fn fill(
     let mut tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
     drop(outcomes);
     let mut report = report_of(&stage.planned, &tree, &counts);
-    let packed = stored_before + chunks.packer.packed_bytes();
-    report
-        .warnings
-        .extend(warnings(&quota, excess, &tree, packed));
+    let told = limits.warnings(excess, &tree, chunks.packer.packed_bytes());
+    report.warnings.extend(told);
     if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &mut tree) {
         report.snapshot = snapshot.to_hex();
         report.seq = seq;
@@ -156,23 +151,11 @@ fn fill(
     }
     // The index is sorted and encoded next: together with the scan that would be the peak.
     drop(stage.planned);
-    let record = stage.start.head.as_ref().map(|h| &h.record);
-    let base = target.tree.as_ref().map(|(id, _)| *id);
     let is_head = stage.intent == Intent::Head;
-    let description = Description {
-        base: base.or(record.and_then(|r| r.head).map(|h| h.snapshot)),
-        comment: stage.options.comment.clone(),
-        label: stage.options.label.of(is_head),
-        root_mode: target.root.stat_root()?.mode,
-        epoch: record.map_or(1, |r| r.epoch + u64::from(!target.owns(r))),
-        pin_base: is_head && warn_if_shrunk(record, &tree, &mut report),
-    };
-    let live = (
-        stage.start.index_place,
-        &stage.start.index_root,
-        &stage.index,
-    );
-    let check = |packed: u64| check_packed(&quota, stored_before + packed);
+    let pin_base = is_head && warn_if_shrunk(newest, &tree, &mut report);
+    let description = describe(target, newest, &stage.options, (is_head, pin_base))?;
+    let start = &stage.start;
+    let live = (start.index_place, &start.index_root, &stage.index);
     let stored = store_root(
         access,
         target,
@@ -180,7 +163,7 @@ fn fill(
         &tree,
         live,
         &description,
-        check,
+        |packed| limits.check_packed(packed),
     )?;
     Ok(Staged::Stored(Box::new(Work {
         stored,
@@ -188,6 +171,24 @@ fn fill(
         report,
         start: stage.start,
     })))
+}
+
+/// What the snapshot says beside its tree.
+fn describe(
+    target: &Target,
+    newest: Option<&Record>,
+    options: &SaveOptions,
+    (is_head, pin_base): (bool, bool),
+) -> Result<Description> {
+    let base = target.tree.as_ref().map(|(id, _)| *id);
+    Ok(Description {
+        base: base.or(newest.and_then(|r| r.head).map(|h| h.snapshot)),
+        comment: options.comment.clone(),
+        label: options.label.of(is_head),
+        root_mode: target.root.stat_root()?.mode,
+        epoch: newest.map_or(1, |r| r.epoch + u64::from(!target.owns(r))),
+        pin_base,
+    })
 }
 
 /// About as many chunks as the files to read have; tables that double while they fill leave their smaller selves behind.
@@ -228,7 +229,7 @@ fn read_all(
     packer: &mut Packer<'_>,
     (fresh, counts): (&FreshChunks, &Counts),
     (resources, level): (Resources, i32),
-    (quota, stored_before): (&Quota, u64),
+    limits: &Limits,
 ) -> Result<(Vec<Outcome>, Option<Excess>)> {
     let params = ChunkerParams::from(&access.inner.format.chunker);
     let chunker = Chunker::new(params)?;
@@ -240,11 +241,11 @@ fn read_all(
         u64::from(access.inner.format.frame.target),
     );
     let whole = u64::from(params.whole);
-    let (units, admission) = planned.order(quota, stored_before, whole, frame_bytes);
+    let (units, admission) = planned.order(&limits.quota, limits.stored, whole, frame_bytes);
     if let Some(excess) = admission.excess.filter(|_| admission.is_refused) {
         return Err(refused(excess));
     }
-    let admitted = Admitted::new(*quota, admission.totals, whole);
+    let admitted = Admitted::new(limits.quota, admission.totals, whole);
     let parts = Parts {
         access,
         root: &target.root,
