@@ -21,6 +21,9 @@ _KEY = "quota"
 class Limits(Backups):
     """The part of a `Notebook` that knows how much it may hold."""
 
+    # What the container said when this object first asked: saves must not wait for it again and again.
+    _default: Quota | None = None
+
     @property
     def quota(self) -> Quota:
         """The quota in force: the notebook's own, else that of its container, else one without limits. Asks the store."""
@@ -62,16 +65,22 @@ class Limits(Backups):
 
     set_quota_async = twin(set_quota)
 
-    def _quota_in_force(self) -> Steps[Quota]:
+    def _own_quota(self) -> Steps[Quota | None]:
         text = yield self._engine.setting(_KEY)
-        if text is not None:
-            return Quota.from_setting(json.loads(text))
-        return (yield from self._defaults.read()).quota or Quota()
+        return None if text is None else Quota.from_setting(json.loads(text))
+
+    def _quota_in_force(self) -> Steps[Quota]:
+        quota = yield from self._own_quota()
+        if quota is None:
+            quota = self._default = (yield from self._defaults.read()).quota or Quota()
+        return quota
 
     def _save_limits(self) -> Steps[dict[str, Any]]:
         """What a save is told. A quota that can't be read keeps nobody from saving."""
         try:
-            quota = yield from self._quota_in_force()
+            quota = None if self._default is None else (yield from self._own_quota()) or self._default
+            if quota is None:
+                quota = yield from self._quota_in_force()
         except (NbwsError, ValueError, TypeError):
             return {}
         return {_KEY: quota.to_setting()} if quota.is_limited else {}
