@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nbws.notebook import Notebook as Notebook
     from nbws.notebooks import Notebooks as Notebooks
     from nbws.progress import Progress as Progress
+    from nbws.quota import Quota as Quota
     from nbws.reports import CheckReport as CheckReport
     from nbws.reports import DoctorReport as DoctorReport
     from nbws.reports import Preview as Preview
@@ -65,6 +66,7 @@ __all__ = [
     "Preview",
     "Progress",
     "PruneReport",
+    "Quota",
     "Rescue",
     "RestoreReport",
     "Retention",
@@ -96,6 +98,7 @@ _HOME = {
     "Preview": "nbws.reports",
     "Progress": "nbws.progress",
     "PruneReport": "nbws.retention",
+    "Quota": "nbws.quota",
     "Rescue": "nbws.snapshot",
     "RestoreReport": "nbws.reports",
     "Retention": "nbws.retention",

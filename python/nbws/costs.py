@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from nbws.backups import Backups
 from nbws.billing import Invoice, Tariff, Timeline, invoice
 from nbws.billing.forecast import save_cost
 from nbws.calls import Call, twin, verb
 from nbws.lifecycle import Event, utc_now
+from nbws.limits import Limits
 from nbws.reports import Preview
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Costs", "previewed"]
 
 
-class Costs(Backups):
+class Costs(Limits):
     """The half of a `Notebook` that knows what it costs."""
 
     @verb
@@ -73,6 +73,8 @@ class Costs(Backups):
     ) -> Call[Preview]:
         """Tells what `save` would read and send now, and what that costs; sends nothing and leaves no trace.
 
+        What the quota would leave out is in ``omitted``; that it would refuse the save is a warning.
+
         Args:
             tariff: the rules; `Tariff.ovh` if None.
             estimate: as for `Workspace.preview`.
@@ -86,7 +88,7 @@ class Costs(Backups):
         def steps() -> Steps[Preview]:
             _, session = yield from self._run.session("preview", {"RUNNING", "SYNC_FAILED", "RESTARTING", "STOPPING"})
             settings = yield from self._run.settings()
-            options = self._run.labels(settings, {})
+            options = self._run.labels(settings, (yield from self._save_limits()))
             return (yield from previewed(self._engine, session.place, options, estimate, rules, clock=self._run.clock))
 
         return Call(steps, progress=progress, label="preview")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from nbws.calls import Call
 from nbws.errors import NotFound
+from nbws.quota import Quota
 from nbws.retention import Retention
 from nbws.values import Report
 from nbws.workspace import Workspace
@@ -35,7 +36,7 @@ class _Setting(Protocol):
 
 
 # What can be said for a container: the key under which each notebook may say otherwise, and what it holds.
-_KINDS: Mapping[str, type[_Setting]] = {"retention": Retention}
+_KINDS: Mapping[str, type[_Setting]] = {"quota": Quota, "retention": Retention}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,13 @@ class Defaults(Report):
 
     Attributes:
         retention: which backups are kept; None: all but autosaves, which thin out.
+        quota: how much a notebook may hold; None: as much as it wants.
     """
 
-    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"retention": Retention}
+    _NESTED: ClassVar[Mapping[str, type[Report]]] = {"quota": Quota, "retention": Retention}
 
     retention: Retention | None = None
+    quota: Quota | None = None
 
 
 def container_rules(workspace: Workspace) -> Retention | None:

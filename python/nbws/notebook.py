@@ -139,6 +139,7 @@ class Notebook(Costs):
         Raises:
             InvalidState: the notebook does not run on this machine.
             Fenced: another machine took over; ``rescue`` names the snapshot that keeps this work.
+            QuotaExceeded: the quota of the notebook says that such a save is refused. Nothing has changed.
         """
         options = {
             "comment": comment,
@@ -150,7 +151,9 @@ class Notebook(Costs):
 
         def steps() -> Steps[SaveReport]:
             state, session = yield from self._run.session("save", {"RUNNING", "SYNC_FAILED"})
-            report = yield from self._run.save(session, options)
+            # What ends a failed stop is a last save, too.
+            limits = {**(yield from self._save_limits()), "is_last": state == "SYNC_FAILED"}
+            report = yield from self._run.save(session, {**options, **limits})
             if state == "SYNC_FAILED" and not left_out(report) and not not_the_head(report):
                 yield self._engine.change_state(session.place, "stopped")
                 notes = yield from self._run.end(session)
@@ -210,7 +213,13 @@ class Notebook(Costs):
             InvalidState: the notebook does not run on this machine, or `nbws run` runs it here.
             Fenced: another machine took over; ``rescue`` names the snapshot that keeps this work.
         """
-        options = {"origin": "stop", "deadline": deadline, "limit_rate": limit_rate, "threads": threads}
+        options = {
+            "origin": "stop",
+            "deadline": deadline,
+            "limit_rate": limit_rate,
+            "threads": threads,
+            "is_last": True,
+        }
 
         def steps() -> Steps[SaveReport]:
             state, session = yield from self._run.here()
@@ -221,8 +230,9 @@ class Notebook(Costs):
             yield from self._run.check_nobody_attends(run)
             if state in {"RUNNING", "RESTARTING"} and not is_displaced:
                 yield self._engine.change_state(run.place, "stopping")
+            limits = yield from self._save_limits()
             try:
-                report = yield from self._run.save(run, options)
+                report = yield from self._run.save(run, {**options, **limits})
             except Fenced:
                 yield from self._run.end(run, wipe=state == "DELETING")
                 raise

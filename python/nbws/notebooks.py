@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nbws.calls import Steps
     from nbws.defaults import Defaults
     from nbws.exclusive import EpochSource
+    from nbws.quota import Quota
     from nbws.retention import Retention
     from nbws.store import StoreLike
 
@@ -238,15 +239,18 @@ class Notebooks(Accounts, Purging):
     defaults_async = twin(defaults)
 
     @verb
-    def set_defaults(self, *, retention: Retention | EllipsisType | None = ...) -> Call[Defaults]:
+    def set_defaults(
+        self, *, retention: Retention | EllipsisType | None = ..., quota: Quota | EllipsisType | None = ...
+    ) -> Call[Defaults]:
         """Sets what holds for the notebooks of this container that say nothing else, and returns what does now.
 
         What is not given stays what it is. Each default is changed by one log record, so that of two changes at once none is lost.
 
         Args:
             retention: which backups are kept (`Notebook.set_retention` overrides it); None: all but autosaves, which thin out.
+            quota: how much a notebook may hold (`Notebook.set_quota` overrides it); None: as much as it wants.
         """
-        given = {"retention": retention}
+        given = {"retention": retention, "quota": quota}
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not ...}
 
         def steps() -> Steps[Defaults]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpa
 from nbws import _nbws
 from nbws.calls import Call, twin, verb
 from nbws.config import parse_size
-from nbws.errors import InvalidInput, Unsupported
+from nbws.errors import InvalidInput
 from nbws.log import History
 from nbws.pruning import Pruning
+from nbws.quota import Quota
 from nbws.reports import CheckReport, Preview, RestoreReport, SaveReport
 from nbws.store import locate
 
@@ -146,7 +147,7 @@ class Workspace(Pruning, History):
         *,
         comment: str | None = None,
         exclude: Iterable[str] | None = None,
-        quota: object | None = None,
+        quota: Quota | None = None,
         deadline: float | None = None,
         level: Literal["auto", "fast"] | int = "auto",
         reread: bool = False,
@@ -167,14 +168,15 @@ class Workspace(Pruning, History):
             directory: the workspace.
             comment: a note of at most 1,024 bytes that the snapshot carries.
             exclude: patterns in gitignore syntax, besides the ``.nbwsignore`` files of the tree.
-            quota: reserved; limits are given as ``hard_bytes``.
-            deadline: seconds after which what is complete is saved as a partial snapshot.
+            quota: limits on bytes and files, and what happens above them.
+            deadline: seconds after which nothing is sent but the last pack, with the tree: what is in the store by then is saved
+                as a partial snapshot, notebooks and code first. Every file in it is whole.
             level: ``"auto"``, ``"fast"`` or a zstd level from 1 to 19.
             reread: read every file, whatever its times say.
             take_over: save although another writer holds the claim or this target was not restored from here.
             cachedir_tag: leave out directories that a ``CACHEDIR.TAG`` marks.
-            hard_bytes: bytes that the workspace should not pass: large files that would are left out, and the save is partial.
-                Notebooks, code and small files are always stored.
+            hard_bytes: short for ``quota=Quota(hard_bytes=...)``: large files that would pass it are left out, and the save is
+                partial. Notebooks, code and small files are always stored.
             limit_rate: upload at most so many bytes a second.
             memory: memory to use; default from the memory limit of the machine or container.
             threads: threads to use; default one for each core.
@@ -188,18 +190,13 @@ class Workspace(Pruning, History):
             Fenced: a newer writer took over; ``rescue`` names the snapshot that keeps this work.
             CommitUnknown: the store did not say whether the save landed; the next one finds out.
             InvalidState: it is not proven that the directory holds the present head; ``rescue`` names what was kept.
-            QuotaExceeded: the store is full.
+            QuotaExceeded: the quota says that such a save is refused, or the store is full. Nothing has changed.
         """
-        if quota is not None:
-            raise Unsupported(
-                "quota objects come with notebooks in a later version; give the limit as hard_bytes",
-                operation="save",
-            )
         options = {
             "comment": comment,
             "exclude": _strings("exclude", exclude),
             "cachedir_tag": cachedir_tag,
-            "hard_bytes": _size(hard_bytes),
+            "quota": _limits(quota, hard_bytes),
             "deadline": deadline,
             "level": str(level),
             "reread": reread,
@@ -228,6 +225,7 @@ class Workspace(Pruning, History):
         reread: bool = False,
         take_over: bool = False,
         cachedir_tag: bool = False,
+        quota: Quota | None = None,
         hard_bytes: int | str | None = None,
         estimate: bool = False,
         tariff: Tariff | None = None,
@@ -244,7 +242,8 @@ class Workspace(Pruning, History):
             reread: read every file, whatever its times say.
             take_over: preview a save that takes over.
             cachedir_tag: leave out directories that a ``CACHEDIR.TAG`` marks.
-            hard_bytes: bytes that the workspace should not pass.
+            quota: limits; the preview says what they would leave out, or that the save would be refused.
+            hard_bytes: as for `save`.
             estimate: look at names, times and sizes only, in the time of a save without changes. Otherwise everything is
                 read, cut, hashed and compressed, and the answer is exact as long as the directory stays as it is.
             tariff: rules by which ``Preview.cost`` says what the save would cost; reads the log, too.
@@ -258,7 +257,7 @@ class Workspace(Pruning, History):
         options = {
             "exclude": _strings("exclude", exclude),
             "cachedir_tag": cachedir_tag,
-            "hard_bytes": _size(hard_bytes),
+            "quota": _limits(quota, hard_bytes),
             "level": str(level),
             "reread": reread,
             "take_over": take_over,
@@ -375,6 +374,16 @@ def _open_again(url: str, options: dict[str, Any]) -> Workspace:
 
 def _size(value: int | str | None) -> int | None:
     return None if value is None else parse_size(value)
+
+
+def _limits(quota: Quota | None, hard_bytes: int | str | None) -> dict[str, Any] | None:
+    if quota is None:
+        return None if hard_bytes is None else {"hard_bytes": parse_size(hard_bytes)}
+    if hard_bytes is not None:
+        raise InvalidInput("give quota or hard_bytes, which is short for a quota, not both")
+    if not isinstance(quota, Quota):
+        raise InvalidInput(f"quota is a nbws.Quota, not {type(quota).__name__}")
+    return quota.to_setting()
 
 
 def _several(name: str, values: Iterable[Any]) -> list[Any]:

@@ -288,9 +288,14 @@ def test_restore_options_that_make_no_sense(file_url: str, tree: Path, tmp_path:
     assert not (tmp_path / "x").exists() or list((tmp_path / "x").iterdir()) == []
 
 
-def test_quota_objects_are_for_later(file_url: str, tree: Path) -> None:
-    with pytest.raises(errors.Unsupported, match="hard_bytes"):
-        nbws.Workspace.open(file_url, create=True).save(tree, quota=object())
+def test_a_quota_is_a_quota(file_url: str, tree: Path) -> None:
+    workspace = nbws.Workspace.open(file_url, create=True)
+    unfit: Any = {"hard_bytes": 1}
+    with pytest.raises(errors.InvalidInput, match=r"nbws\.Quota"):
+        workspace.save(tree, quota=unfit)
+    with pytest.raises(errors.InvalidInput, match="not both"):
+        workspace.save(tree, quota=nbws.Quota(hard_bytes=1), hard_bytes=1)
+    assert list(workspace.snapshots()) == []
 
 
 def test_ctrl_c_stops_cleanly_and_the_next_save_works(file_url: str, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ MAY_IMPORT_ENGINE = {
     "nbws.workspace",
     "nbws.backups",
     "nbws.costs",
+    "nbws.limits",
     "nbws.notebook",
     "nbws.notebooks",
     "nbws.purging",

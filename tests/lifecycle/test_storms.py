@@ -52,7 +52,7 @@ while True:
     write(f"{{number}}.bin", content(number, 20_000))
     write("counter", str(number).encode())
     number += 1
-    time.sleep(0.02)
+    time.sleep(0.05)
 """
 
 
@@ -84,7 +84,7 @@ def run_once(directory: Path, number: int, kill: bool) -> Round:
     program = (sys.executable, "-c", PROGRAM, here.workspace, str(number), HEAVY_FILES if heavy else 0)
     run = here.run(*program, options=options)
     run.wait_file("ready")
-    time.sleep(draw.uniform(0.0, 2.0))
+    time.sleep(draw.uniform(0.0, 3.0))
     began = time.monotonic()
     run.send(signal.SIGKILL if kill else signal.SIGTERM)
     code = run.end()

@@ -1,4 +1,4 @@
-"""`nbws notebook defaults` and `nbws notebook retention`: which backups are kept."""
+"""`nbws notebook defaults` and `nbws notebook retention`: which backups are kept, and how much a notebook may hold."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ import click
 
 from nbws.cli.container import open_container, open_notebook, store_option
 from nbws.cli.output import json_option, print_json
+from nbws.cli.quota import quota_options, take_quota
 from nbws.cli.rules import rule_options, rules_of, told
 
 
 @click.command()
 @rule_options
 @click.option("--no-retention", is_flag=True, help="Have no rules.")
+@quota_options
+@click.option("--no-quota", is_flag=True, help="Have no limits.")
 @store_option
 @json_option
-def defaults(*, no_retention: bool, store: str | None, as_json: bool, **rules: Any) -> None:
-    """Show what holds for all notebooks of a store that say nothing else, or set it by the rules given.
+def defaults(*, no_retention: bool, no_quota: bool, store: str | None, as_json: bool, **rules: Any) -> None:
+    """Show what holds for all notebooks of a store that say nothing else, or set it by the rules and limits given.
 
-    The rules given replace all those before. `nbws notebook retention` sets those of one notebook.
+    The rules given replace all those before, and so do the limits. `nbws notebook retention` and `nbws quota` set those of one
+    notebook.
     """
+    quota = take_quota(rules)
+    if quota is not None and no_quota:
+        raise click.UsageError("give limits or --no-quota, not both")
+    changes: dict[str, Any] = {} if quota is None and not no_quota else {"quota": quota}
+    if given := _given(rules, no_retention, "--no-retention"):
+        changes["retention"] = given[0]
     container = open_container(store)
-    given = _given(rules, no_retention, "--no-retention")
-    found = container.set_defaults(retention=given[0]) if given else container.defaults()
+    found = container.set_defaults(**changes) if changes else container.defaults()
     if as_json:
         print_json(found.to_dict())
     else:
         click.echo(f"retention: {told(found.retention)}")
+        click.echo(f"quota: {found.quota or 'no limits'}")
 
 
 @click.command()

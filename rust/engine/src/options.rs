@@ -1,6 +1,7 @@
 //! What a caller may ask of each verb; defaults are what `docs/` promises.
 
 use crate::store::StoreOptions;
+pub use nbws_core::plan::admit::{Count, Over, Quota};
 pub use nbws_core::record::Retention;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,14 +46,18 @@ pub struct SaveOptions {
     pub exclude: Vec<String>,
     /// Leave out directories that hold a valid CACHEDIR.TAG.
     pub cachedir_tag: bool,
-    /// Hard limit on logical bytes; new large files beyond it are omitted and reported.
-    pub hard_bytes: Option<u64>,
-    /// Commit what is whole after this long; the rest is listed as omitted or kept from before.
+    /// Limits on bytes and files.
+    pub quota: Quota,
+    /// Nothing but the last pack, with the tree, is sent after this long: what is in the store by then is committed, the rest is
+    /// listed as omitted or kept from before.
     pub deadline: Option<Duration>,
     /// Compression level.
     pub level: Level,
     /// Read every file, whatever its stat says.
     pub reread: bool,
+    /// The last save of a run: files that were modified shortly before the last one are read again, because writes through shared
+    /// mappings move no timestamp for a while; and a quota never refuses it.
+    pub is_last: bool,
     /// Save over a workspace head that this directory is not proven to descend from.
     pub take_over: bool,
     /// Worker threads; default: the cores this process may use.

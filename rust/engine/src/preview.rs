@@ -4,9 +4,9 @@ use crate::base;
 use crate::clock::Stopwatch;
 use crate::local::FileKind;
 use crate::log::LogHead;
-use crate::options::PreviewOptions;
+use crate::options::{Over, PreviewOptions};
 use crate::report::{Preview, SaveReport, Skipped};
-use crate::save::{Intent, check_options, lock, plan_for_preview, run};
+use crate::save::{Intent, check_options, is_over_hard, lock, plan_for_preview, run};
 use crate::session::Target;
 use crate::settings::check_writers;
 use crate::store::RequestTotals;
@@ -25,6 +25,9 @@ pub(crate) async fn preview(
     options.save.comment = None;
     options.save.deadline = None;
     options.save.limit_rate = None;
+    // What would be refused is looked at all the same.
+    let refuses = options.save.quota.over == Over::Refuse && !options.save.is_last;
+    options.save.quota.over = Over::KeepSmall;
     let watch = Stopwatch::start();
     let access = Arc::new(access);
     let mut target = lock(&access, directory).await?;
@@ -48,6 +51,10 @@ pub(crate) async fn preview(
         let (_, report) = run(&access, target, options.save, intent).await?;
         (exact(report), looked)
     };
+    if refuses && is_over_hard(&preview.warnings) {
+        let text = "such a save would be refused, as the quota says";
+        preview.warnings.insert(0, text.to_owned());
+    }
     preview.rescue = rescue;
     preview.requests = (access.totals() - not_asked).into();
     preview.duration_s = watch.elapsed().as_secs_f64();

@@ -12,7 +12,7 @@ mod living;
 use living::*;
 use nbws_engine::ErrorKind;
 use nbws_engine::cancel::CancelToken;
-use nbws_engine::options::{RestoreOptions, SaveOptions};
+use nbws_engine::options::{Quota, RestoreOptions, SaveOptions};
 use nbws_engine::progress::Progress;
 use nbws_engine::report::SaveReport;
 use nbws_engine::store::testkit::{Recording, Verb};
@@ -1332,7 +1332,10 @@ async fn a_hard_limit_keeps_small_files_and_leaves_large_new_ones_out() {
     write(&work.join("code.py"), noise(5, 3_000));
     write(&work.join("run.ipynb"), noise(6, 2_500));
     let limited = |bytes: u64| SaveOptions {
-        hard_bytes: Some(bytes),
+        quota: Quota {
+            hard_bytes: Some(bytes),
+            ..Quota::default()
+        },
         ..SaveOptions::default()
     };
     let report = save_with(&ws, &work, limited(2_000_000)).await;
@@ -1379,7 +1382,10 @@ async fn omitted_paths_stay_unknown_elsewhere() {
     partial_tree(&work);
     let ws = lab.open().await;
     let options = SaveOptions {
-        hard_bytes: Some(1_000_000),
+        quota: Quota {
+            hard_bytes: Some(1_000_000),
+            ..Quota::default()
+        },
         ..SaveOptions::default()
     };
     let first = save_with(&ws, &work, options).await;

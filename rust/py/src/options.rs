@@ -1,8 +1,8 @@
 //! Options of a verb from a Python dict. A key that no verb knows is a bug of the caller in this package.
 
 use nbws_engine::options::{
-    CheckOptions, Delete, Label, Level, OpenOptions, PruneOptions, RestoreOptions, Retention,
-    SaveOptions, UsageOptions,
+    CheckOptions, Count, Delete, Label, Level, OpenOptions, Over, PruneOptions, Quota,
+    RestoreOptions, Retention, SaveOptions, UsageOptions,
 };
 use nbws_engine::{ClaimOptions, DEFAULT_TTL, Error, ErrorKind};
 use pyo3::conversion::FromPyObjectOwned;
@@ -135,10 +135,11 @@ pub(crate) fn save(dict: &Bound<'_, PyDict>) -> PyResult<SaveOptions> {
         comment: fields.take("comment")?,
         exclude: fields.take("exclude")?.unwrap_or_default(),
         cachedir_tag: fields.flag("cachedir_tag")?,
-        hard_bytes: fields.take("hard_bytes")?,
+        quota: quota(fields.take::<Bound<'_, PyDict>>("quota")?.as_ref())?,
         deadline: valid(py, seconds("deadline", fields.take("deadline")?))?,
         level: valid(py, level(fields.take::<String>("level")?.as_deref()))?,
         reread: fields.flag("reread")?,
+        is_last: fields.flag("is_last")?,
         take_over: fields.flag("take_over")?,
         threads: fields.take("threads")?,
         memory_bytes: fields.take("memory_bytes")?,
@@ -152,6 +153,37 @@ pub(crate) fn save(dict: &Bound<'_, PyDict>) -> PyResult<SaveOptions> {
     };
     fields.finish()?;
     Ok(options)
+}
+
+fn quota(dict: Option<&Bound<'_, PyDict>>) -> PyResult<Quota> {
+    let Some(dict) = dict else {
+        return Ok(Quota::default());
+    };
+    let fields = Fields::new(dict)?;
+    let choice = |key, choices: [&str; 2]| -> PyResult<bool> {
+        let chosen: Option<String> = fields.take(key)?;
+        match chosen.as_deref() {
+            None => Ok(false),
+            Some(word) if choices.contains(&word) => Ok(word == choices[1]),
+            Some(word) => Err(PyTypeError::new_err(format!("option {key}: {word}"))),
+        }
+    };
+    let quota = Quota {
+        soft_bytes: fields.take("soft_bytes")?,
+        hard_bytes: fields.take("hard_bytes")?,
+        soft_files: fields.take("soft_files")?,
+        hard_files: fields.take("hard_files")?,
+        count: match choice("count", ["logical", "stored"])? {
+            true => Count::Stored,
+            false => Count::Logical,
+        },
+        over: match choice("over", ["keep-small", "refuse"])? {
+            true => Over::Refuse,
+            false => Over::KeepSmall,
+        },
+    };
+    fields.finish()?;
+    Ok(quota)
 }
 
 pub(crate) fn claim(dict: &Bound<'_, PyDict>) -> PyResult<ClaimOptions> {

@@ -23,7 +23,7 @@ struct Cutting<'a, 'p> {
 }
 
 /// Cuts the first `size` bytes of a file by content and sends its chunks off. Reads holes as zeros without touching the disk. Returns the bytes read and the holes, `None` if the deadline came
-/// first; what was sent by then stays in the packs and is known to the next save.
+/// first or there is no room; what was sent by then stays in the packs and is known to the next save.
 pub(super) fn cut_large(
     pipeline: &Pipeline<'_>,
     jobs: &Sender<Job>,
@@ -60,7 +60,7 @@ pub(super) fn cut_large(
         }
         while offset < to {
             pipeline.access.cancel.check()?;
-            if pipeline.pace.is_over() {
+            if pipeline.pace.is_over() || content.is_refused() {
                 return Ok(None);
             }
             let want = BLOCK_BYTES.min((to - offset) as usize);

@@ -34,8 +34,11 @@ pub(crate) fn run_encoder(
     let mut encoder = FrameEncoder::new()?;
     for job in jobs {
         pipeline.access.cancel.check()?;
-        let (plain, chunks) = match job {
-            Job::Small { plain, spans } => small(pipeline, plain, spans),
+        let (plain, chunks, reserved) = match job {
+            Job::Small { plain, spans } => {
+                let (plain, chunks) = small(pipeline, plain, spans);
+                (plain, chunks, 0)
+            }
             Job::Chunks {
                 plain,
                 lengths,
@@ -47,6 +50,9 @@ pub(crate) fn run_encoder(
             continue;
         }
         let frame = encoder.encode(FrameKind::Chunks, &plain, chunks, pipeline.level)?;
+        pipeline
+            .admitted
+            .store(frame.bytes.len() as u64, reserved)?;
         frames
             .send(frame)
             .map_err(|_| Error::internal("save", "the packer has stopped"))?;
@@ -130,7 +136,15 @@ fn large(
     lengths: &[u32],
     file: &LargeFile,
     slot: usize,
-) -> (Vec<u8>, Vec<ChunkSpan>) {
+) -> (Vec<u8>, Vec<ChunkSpan>, u64) {
+    let reserved = match file.is_bounded() {
+        true => reserve(pipeline, &plain, lengths, file),
+        false => Some(0),
+    };
+    // What does not fit is claimed by nobody: another file may bring the same chunk.
+    let Some(reserved) = reserved else {
+        return (Vec::new(), Vec::new(), 0);
+    };
     let mut sieve = Sieve {
         pipeline,
         plain,
@@ -144,5 +158,35 @@ fn large(
         start += *length as usize;
     }
     file.fill(slot, &ids);
-    sieve.finish()
+    let (plain, chunks) = sieve.finish();
+    if chunks.is_empty() && reserved > 0 {
+        // Somebody else has brought all of them meanwhile; giving room back is never refused.
+        let _ = pipeline.admitted.store(0, reserved);
+    }
+    (plain, chunks, reserved)
+}
+
+/// Takes room for those of the chunks that the store lacks, as if they did not compress; `None` if there is not enough, or was not
+/// before.
+fn reserve(
+    pipeline: &Pipeline<'_>,
+    plain: &[u8],
+    lengths: &[u32],
+    file: &LargeFile,
+) -> Option<u64> {
+    let mut start = 0;
+    let mut needed = 0;
+    for length in lengths {
+        let end = start + *length as usize;
+        let id = ChunkId::of(&plain[start..end]);
+        if pipeline.index.lookup(&id).is_none() && !pipeline.fresh.has(&id) {
+            needed += u64::from(*length);
+        }
+        start = end;
+    }
+    if !file.is_refused() && pipeline.admitted.reserve(needed) {
+        return Some(needed);
+    }
+    file.refuse();
+    None
 }

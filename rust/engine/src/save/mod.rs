@@ -10,6 +10,7 @@ mod pace;
 mod pack;
 mod pipeline;
 mod plan;
+mod quota;
 mod read;
 mod report;
 mod rescued;
@@ -22,6 +23,7 @@ mod unchanged;
 pub(crate) use commit::Intent;
 pub(crate) use pack::new_pack;
 pub(crate) use plan::{entries, seen};
+pub(crate) use quota::is_over_hard;
 
 use crate::base;
 use crate::budget::Resources;

@@ -72,6 +72,7 @@ pub(crate) struct Packer<'a> {
     uploads: Vec<JoinHandle<Result<Fate>>>,
     lost: Lost,
     sealed: u64,
+    sealed_bytes: u64,
     packs: u64,
     bytes: u64,
 }
@@ -103,6 +104,7 @@ impl<'a> Packer<'a> {
             uploads: Vec::new(),
             lost: Lost::default(),
             sealed: 0,
+            sealed_bytes: 0,
             packs: 0,
             bytes: 0,
         })
@@ -191,6 +193,7 @@ impl<'a> Packer<'a> {
         let sealed = std::mem::replace(&mut self.builder, next).finish();
         let weight = std::mem::take(&mut self.weight) as u64;
         self.sealed += 1;
+        self.sealed_bytes += sealed.bytes.len() as u64;
         self.budget.acquire(weight, &self.access.cancel)?;
         let upload = Upload {
             store: Arc::clone(&self.access.store),
@@ -235,6 +238,15 @@ impl<'a> Packer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of everything that was packed so far, sent or not.
+    pub(crate) fn packed_bytes(&self) -> u64 {
+        let open = match self.builder.is_empty() {
+            true => 0,
+            false => self.builder.len() as u64,
+        };
+        self.sealed_bytes + open
     }
 
     /// Seals the open pack and waits until everything is stored. Returns packs and bytes sent.

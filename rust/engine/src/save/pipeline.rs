@@ -4,6 +4,7 @@ use super::encode::Job;
 use super::pace::Pace;
 use super::pack::Lost;
 use super::plan::Planned;
+use super::quota::Admitted;
 use super::read::Found;
 use crate::local::Root;
 use crate::local::Stat;
@@ -52,11 +53,38 @@ pub(crate) enum Content {
 
 /// The chunks of a large file; ids come in from the encoders in any order.
 #[derive(Default)]
-pub(crate) struct LargeFile(Mutex<Vec<Run>>);
+pub(crate) struct LargeFile {
+    runs: Mutex<Vec<Run>>,
+    /// Its chunks ask for room in the store.
+    is_bounded: bool,
+    /// There was none.
+    is_refused: AtomicBool,
+}
 
 impl LargeFile {
+    /// A file without chunks, which have to ask for room if it is bounded.
+    pub(crate) fn new(is_bounded: bool) -> Self {
+        LargeFile {
+            is_bounded,
+            ..LargeFile::default()
+        }
+    }
+
     fn runs(&self) -> MutexGuard<'_, Vec<Run>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.runs.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.is_bounded
+    }
+
+    /// It does not fit: nothing more of it is stored.
+    pub(crate) fn refuse(&self) {
+        self.is_refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
     /// Makes room for chunks of these lengths; returns the first slot.
@@ -92,7 +120,17 @@ impl LargeFile {
 
 impl Outcome {
     /// A file that is not whole in the store becomes one that was left out.
-    pub(crate) fn leave_out_if_lost(&mut self, lost: &Lost) {
+    pub(crate) fn leave_out_if_not_whole(&mut self, lost: &Lost) {
+        if let Outcome::Stored(file) = self
+            && let Content::Large(content) = &file.content
+            && content.is_refused()
+        {
+            *self = Outcome::LeftOut(OmitReason::Quota);
+            return;
+        }
+        if lost.is_empty() {
+            return;
+        }
         let is_lost = match self {
             Outcome::AsScanned(Some(id)) => lost.has(id),
             Outcome::Stored(file) => match &file.content {
@@ -147,10 +185,18 @@ impl FreshChunks {
 
     /// Whether the caller is the first to bring this chunk.
     pub(crate) fn claim(&self, id: &ChunkId) -> bool {
+        self.shard(id).insert(*id)
+    }
+
+    /// Whether somebody has brought this chunk.
+    pub(crate) fn has(&self, id: &ChunkId) -> bool {
+        self.shard(id).contains(id)
+    }
+
+    fn shard(&self, id: &ChunkId) -> MutexGuard<'_, ChunkSet> {
         let [.., a, b, c, d] = id.0;
         let shard = u32::from_le_bytes([a, b, c, d]) as usize % self.0.len();
-        let mut shard = self.0[shard].lock().unwrap_or_else(|e| e.into_inner());
-        shard.insert(*id)
+        self.0[shard].lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Forgets all chunks and gives their memory back.
@@ -215,6 +261,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) fresh: &'a FreshChunks,
     pub(crate) counts: &'a Counts,
     pub(crate) pace: &'a Pace,
+    pub(crate) admitted: &'a Admitted,
     pub(crate) level: i32,
     /// Everything that was modified recently has been flushed at once.
     pub(crate) is_flushed: bool,
@@ -258,6 +305,16 @@ impl<'a> Pipeline<'a> {
         self.planned
             .scanned
             .stat(self.planned.work[work as usize] as usize)
+    }
+
+    /// Whether a file may go in with the size that it has now.
+    pub(crate) fn admits(&self, work: u32, size: u64) -> Result<bool> {
+        self.admitted.admits(self.planned, work, size)
+    }
+
+    /// Whether the chunks of a file of this size have to ask for room.
+    pub(crate) fn bounds(&self, work: u32, size: u64) -> bool {
+        self.admitted.bounds(self.path(work), size)
     }
 
     /// Notes what became of a file.

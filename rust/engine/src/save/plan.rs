@@ -10,9 +10,9 @@ use nbws_core::Result;
 use nbws_core::diff::{Merge, Pair, Seen, SeenKind, StatKey, unchanged};
 use nbws_core::filter::Rules;
 use nbws_core::path::is_within;
-use nbws_core::plan::admit::{Admission, admit};
+use nbws_core::plan::admit::{Admission, Applicant, Quota, Totals, admit};
 use nbws_core::plan::save_order::{Candidate, Unit, save_order};
-use nbws_core::tree::{Entry, OmitReason, SegmentReader, Timestamp};
+use nbws_core::tree::{Body, Entry, OmitReason, SegmentReader, Timestamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(crate) struct Planned {
     pub(crate) decisions: Vec<Decision>,
     /// Scan positions of the files to read.
     pub(crate) work: Vec<u32>,
+    /// By work number: bytes of the base's version, if it has one, and under how many names the file is stored.
+    pub(crate) before: Vec<(Option<u64>, u64)>,
     /// Scan position of the smallest path of each hard link group, for every member of a group of at least two.
     pub(crate) leaders: HashMap<u32, u32>,
     pub(crate) shields: Shields,
@@ -43,8 +45,8 @@ pub(crate) struct Planned {
     pub(crate) files_changed: u64,
     pub(crate) files_unchanged: u64,
     pub(crate) files_removed: u64,
-    /// Logical bytes of entries taken over.
-    pub(crate) kept_bytes: u64,
+    /// Files and logical bytes of entries that are not read again.
+    pub(crate) kept: Totals,
     /// Stat keys with a ctime from this moment on are not trusted: the content may change within the same clock tick.
     pub(crate) settled: Timestamp,
 }
@@ -127,6 +129,7 @@ pub(crate) fn plan(
     let mut planned = Planned {
         decisions: vec![Decision::Metadata; scanned.len()],
         work: Vec::new(),
+        before: Vec::new(),
         leaders: hard_link_leaders(&scanned),
         shields: Shields::new(&scanned),
         is_changed: base.is_none(),
@@ -134,13 +137,46 @@ pub(crate) fn plan(
         files_changed: 0,
         files_unchanged: 0,
         files_removed: 0,
-        kept_bytes: 0,
+        kept: Totals::default(),
         settled: scanned.clock,
         scanned,
     };
-    planned.merge(base, options.reread, access.inner.format.numeric_ids)?;
+    let reread = Reread::of(options, base);
+    planned.merge(base, reread, access.inner.format.numeric_ids)?;
     planned.settle(target)?;
     Ok(planned)
+}
+
+/// Modified so shortly before the last save, a file may have got writes through a shared mapping since that moved no timestamp.
+const MAPPED_SECONDS: i64 = 60;
+
+/// Which files are read although nothing in their stat says that they have changed.
+#[derive(Clone, Copy)]
+enum Reread {
+    None,
+    /// Those modified at this second or later.
+    Since(i64),
+    All,
+}
+
+impl Reread {
+    /// For the last save of a run: the newest change that the base knows of is no later than the last save.
+    fn of(options: &SaveOptions, base: Option<&KnownTree>) -> Self {
+        let newest = base.into_iter().flat_map(|tree| &tree.keys);
+        match newest.map(|key| key.ctime.seconds).max() {
+            _ if options.reread => Reread::All,
+            Some(newest) if options.is_last => Reread::Since(newest - MAPPED_SECONDS),
+            _ => Reread::None,
+        }
+    }
+
+    fn wants(self, stat: &Stat) -> bool {
+        match self {
+            Reread::None => false,
+            Reread::Since(second) => stat.mtime.seconds >= second,
+            Reread::All => true,
+        }
+    }
 }
 
 fn hard_link_leaders(scanned: &Scanned) -> HashMap<u32, u32> {
@@ -160,7 +196,7 @@ fn hard_link_leaders(scanned: &Scanned) -> HashMap<u32, u32> {
 }
 
 impl Planned {
-    fn merge(&mut self, base: Option<&KnownTree>, reread: bool, numeric_ids: bool) -> Result<()> {
+    fn merge(&mut self, base: Option<&KnownTree>, reread: Reread, numeric_ids: bool) -> Result<()> {
         let saved_here = base.is_some_and(|b| b.saved_here);
         let scanned = std::mem::take(&mut self.scanned);
         for pair in Merge::new(entries(base), scanned.len(), |i| scanned.path(i)) {
@@ -171,20 +207,21 @@ impl Planned {
                     let is_file = stat.kind == FileKind::File;
                     let same = unchanged(&entry, key, &seen(&entry.path, &stat), numeric_ids)
                         && self.has_same_link(&entry, i, &scanned)
-                        && !(reread && is_file);
+                        && !(is_file && reread.wants(&stat));
                     if same {
                         self.decisions[i] = Decision::Keep;
                         self.files_unchanged += u64::from(!entry.is_directory());
-                        self.kept_bytes += entry.size();
+                        self.keep(&entry);
                         continue;
                     }
                     self.is_changed = true;
                     let was_there = !entry.is_directory() && !entry.is_omitted();
-                    self.read_again(i, &stat, was_there);
+                    let is_file = matches!(entry.body, Body::File { .. });
+                    self.read_again(i, &stat, was_there, is_file.then(|| entry.size()));
                 }
                 Pair::Seen(i) => {
                     self.is_changed = true;
-                    self.read_again(i, &scanned.stat(i), false);
+                    self.read_again(i, &scanned.stat(i), false, None);
                 }
             }
         }
@@ -192,12 +229,32 @@ impl Planned {
         Ok(())
     }
 
+    /// Counts an entry that is taken over.
+    fn keep(&mut self, entry: &Entry) {
+        if !entry.is_directory() && !entry.is_omitted() {
+            self.kept.files += 1;
+            self.kept.bytes += entry.size();
+        }
+    }
+
+    /// The file that is read as `work`, as a quota sees it.
+    pub(crate) fn applicant(&self, work: u32) -> Applicant<'_> {
+        let i = self.work[work as usize] as usize;
+        let (before, names) = self.before[work as usize];
+        Applicant {
+            path: self.scanned.path(i),
+            size: self.scanned.stat(i).size,
+            before,
+            names,
+        }
+    }
+
     /// A base entry that the scan did not find.
     fn missing(&mut self, entry: &Entry, saved_here: bool) {
         if self.shields.cover(&entry.path) {
             // Flagged once; a base that was stale already is no news.
             self.is_changed |= !entry.stale && !entry.is_omitted();
-            self.kept_bytes += entry.size();
+            self.keep(entry);
         } else if entry.is_omitted() {
             self.is_changed |= saved_here;
         } else {
@@ -226,7 +283,7 @@ impl Planned {
         entry.link.as_deref() == leader
     }
 
-    fn read_again(&mut self, i: usize, stat: &Stat, was_there: bool) {
+    fn read_again(&mut self, i: usize, stat: &Stat, was_there: bool, before: Option<u64>) {
         if stat.kind != FileKind::Directory {
             if was_there {
                 self.files_changed += 1;
@@ -235,6 +292,7 @@ impl Planned {
             }
         }
         if stat.kind != FileKind::File {
+            self.kept.files += u64::from(stat.kind != FileKind::Directory);
             return;
         }
         let leader = self
@@ -242,8 +300,12 @@ impl Planned {
             .get(&(i as u32))
             .map(|l| self.decisions[*l as usize]);
         self.decisions[i] = match leader {
-            Some(shared @ Decision::Content(_)) => shared,
+            Some(shared @ Decision::Content(work)) => {
+                self.before[work as usize].1 += 1;
+                shared
+            }
             _ => {
+                self.before.push((before, 1));
                 self.work.push(i as u32);
                 Decision::Content(self.work.len() as u32 - 1)
             }
@@ -268,24 +330,28 @@ impl Planned {
         Ok(())
     }
 
-    /// The files to read in order of worth, and what a hard limit leaves out (by work number).
+    /// The files to read in order of worth, and what a quota does to them.
     pub(crate) fn order(
         &self,
-        options: &SaveOptions,
+        quota: &Quota,
+        stored: u64,
         whole: u64,
         frame_bytes: u64,
-    ) -> (Vec<Unit>, Vec<u32>) {
-        let candidates: Vec<Candidate<'_>> = self
-            .work
+    ) -> (Vec<Unit>, Admission) {
+        let numbers = 0..self.work.len() as u32;
+        let applicants: Vec<Applicant<'_>> = numbers.map(|work| self.applicant(work)).collect();
+        let kept = Totals {
+            stored,
+            ..self.kept
+        };
+        let admission = admit(&applicants, kept, quota, whole);
+        let left_out = &admission.left_out;
+        let candidates: Vec<Candidate<'_>> = applicants
             .iter()
-            .map(|i| Candidate {
-                path: self.scanned.path(*i as usize),
-                size: self.scanned.stat(*i as usize).size,
+            .map(|a| Candidate {
+                path: a.path,
+                size: a.size,
             })
-            .collect();
-        let admissions = admit(&candidates, self.kept_bytes, options.hard_bytes, whole);
-        let left_out: Vec<u32> = (0..candidates.len() as u32)
-            .filter(|i| admissions[*i as usize] == Admission::LeaveOut)
             .collect();
         let mut units = save_order(&candidates, whole, frame_bytes);
         if !left_out.is_empty() {
@@ -299,7 +365,7 @@ impl Planned {
                 Unit::Small(files) => !files.is_empty(),
             });
         }
-        (units, left_out)
+        (units, admission)
     }
 }
 

@@ -189,6 +189,8 @@ fn read_whole(pipeline: &Pipeline<'_>, work: u32, plain: &mut Vec<u8>) -> Result
             continue;
         }
         stat.size = read as u64;
+        // Small files always go in; one that has grown may still be what a refusal is about.
+        pipeline.admits(work, stat.size)?;
         return Ok(Some(found(pipeline, &file, stat, &stability)));
     }
 }
@@ -222,11 +224,19 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
                 return Ok(());
             }
         };
-        let content = Arc::new(LargeFile::default());
+        if !pipeline.admits(work, stat.size)? {
+            pipeline.settle(work, Outcome::LeftOut(OmitReason::Quota));
+            return Ok(());
+        }
+        let content = Arc::new(LargeFile::new(pipeline.bounds(work, stat.size)));
         let (read, holes) = match cut_large(pipeline, jobs, &content, &file, stat.size) {
             Ok(Some(done)) => done,
             Ok(None) => {
-                pipeline.settle(work, Outcome::LeftOut(OmitReason::Deadline));
+                let reason = match content.is_refused() {
+                    true => OmitReason::Quota,
+                    false => OmitReason::Deadline,
+                };
+                pipeline.settle(work, Outcome::LeftOut(reason));
                 return Ok(());
             }
             Err(error) => {

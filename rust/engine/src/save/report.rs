@@ -26,7 +26,7 @@ pub(crate) fn report_of(planned: &Planned, tree: &NewTree, counts: &Counts) -> S
         skipped: tree.skipped.clone(),
         ..SaveReport::default()
     };
-    report.warnings.extend(tree.partial_warning());
+    report.warnings.extend(tree.partial_warnings());
     describe_scan(&mut report, planned);
     report
 }

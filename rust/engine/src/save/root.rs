@@ -62,7 +62,8 @@ fn place(key: ContainerKey, slot: &FrameSlot, hash: FrameHash) -> Place {
     }
 }
 
-/// Stores snapshot root, index part and index root in the last pack, and waits until all packs are stored. Blocks.
+/// Stores snapshot root, index part and index root in the last pack, and waits until all packs are stored. Blocks. `check` is asked
+/// before the last pack is sent, with the bytes of all.
 pub(crate) fn store_root(
     access: &Access,
     target: &Target,
@@ -70,6 +71,7 @@ pub(crate) fn store_root(
     tree: &NewTree,
     live: (Option<Place>, &IndexRoot, &Index),
     description: &Description,
+    check: impl Fn(u64) -> Result<()>,
 ) -> Result<Stored> {
     let snapshot = SnapshotId(crate::random::bytes()?);
     let now = crate::clock::now_ms();
@@ -108,6 +110,7 @@ pub(crate) fn store_root(
         &mut chunks.encoder,
         &merged(index_root, &folded, &own_part),
     )?;
+    check(chunks.packer.packed_bytes())?;
     let (packs, stored_bytes) = chunks.packer.finish()?;
     Ok(Stored {
         snapshot,

@@ -6,6 +6,7 @@ use super::pace::Pace;
 use super::pack::Packer;
 use super::pipeline::{Counts, FreshChunks, Outcome, Parts, Pipeline};
 use super::plan::Planned;
+use super::quota::{Admitted, Limits, refused};
 use super::read::run_reader;
 use super::report::{report_of, warn_if_shrunk};
 use super::root::{Description, Stored, store_root};
@@ -18,11 +19,13 @@ use crate::options::{Level, SaveOptions};
 use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
-use nbws_core::Result;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::id::SnapshotId;
 use nbws_core::index::{Index, IndexPart};
+use nbws_core::plan::admit::Excess;
 use nbws_core::plan::pace;
+use nbws_core::record::Record;
+use nbws_core::{ErrorKind, Result};
 use std::sync::Arc;
 
 /// More recently modified files than this are flushed with one syncfs instead of one fdatasync each.
@@ -88,9 +91,12 @@ fn store_blocking(
     let folder = target.folder.clone();
     let mut packer = Packer::new(access, runtime, folder, at, resources, pace)?;
     let staged = fill(access, &mut target, stage, &mut packer, resources);
-    if staged.is_err() {
+    match &staged {
+        Ok(_) => {}
+        // What is refused is not sent.
+        Err(e) if e.kind() == ErrorKind::QuotaExceeded => drop(packer.wait_for_all()),
         // Nothing may land behind the caller's back; what is stored by then is reused by the next save.
-        let _ = packer.finish();
+        Err(_) => drop(packer.finish()),
     }
     Ok((target, staged?))
 }
@@ -112,13 +118,16 @@ fn fill(
     }
     claim_orphans(&fresh, stage.orphans.as_ref());
     let counts = Counts::default();
-    let mut outcomes = read_all(
+    let newest = stage.start.head.as_ref().map(|h| &h.record);
+    let limits = Limits::of(&stage.options, newest, stage.intent == Intent::Head);
+    let (mut outcomes, excess) = read_all(
         access,
         target,
         &stage,
         packer,
         (&fresh, &counts),
         (resources, level),
+        &limits,
     )?;
     // The tree's own chunks are few, and alike ones among files hardly occur.
     fresh.forget();
@@ -133,6 +142,8 @@ fn fill(
     let mut tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
     drop(outcomes);
     let mut report = report_of(&stage.planned, &tree, &counts);
+    let told = limits.warnings(excess, &tree, chunks.packer.packed_bytes());
+    report.warnings.extend(told);
     if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &mut tree) {
         report.snapshot = snapshot.to_hex();
         report.seq = seq;
@@ -140,29 +151,44 @@ fn fill(
     }
     // The index is sorted and encoded next: together with the scan that would be the peak.
     drop(stage.planned);
-    let record = stage.start.head.as_ref().map(|h| &h.record);
-    let base = target.tree.as_ref().map(|(id, _)| *id);
     let is_head = stage.intent == Intent::Head;
-    let description = Description {
-        base: base.or(record.and_then(|r| r.head).map(|h| h.snapshot)),
-        comment: stage.options.comment.clone(),
-        label: stage.options.label.of(is_head),
-        root_mode: target.root.stat_root()?.mode,
-        epoch: record.map_or(1, |r| r.epoch + u64::from(!target.owns(r))),
-        pin_base: is_head && warn_if_shrunk(record, &tree, &mut report),
-    };
-    let live = (
-        stage.start.index_place,
-        &stage.start.index_root,
-        &stage.index,
-    );
-    let stored = store_root(access, target, &mut chunks, &tree, live, &description)?;
+    let pin_base = is_head && warn_if_shrunk(newest, &tree, &mut report);
+    let description = describe(target, newest, &stage.options, (is_head, pin_base))?;
+    let start = &stage.start;
+    let live = (start.index_place, &start.index_root, &stage.index);
+    let stored = store_root(
+        access,
+        target,
+        &mut chunks,
+        &tree,
+        live,
+        &description,
+        |packed| limits.check_packed(packed),
+    )?;
     Ok(Staged::Stored(Box::new(Work {
         stored,
         tree,
         report,
         start: stage.start,
     })))
+}
+
+/// What the snapshot says beside its tree.
+fn describe(
+    target: &Target,
+    newest: Option<&Record>,
+    options: &SaveOptions,
+    (is_head, pin_base): (bool, bool),
+) -> Result<Description> {
+    let base = target.tree.as_ref().map(|(id, _)| *id);
+    Ok(Description {
+        base: base.or(newest.and_then(|r| r.head).map(|h| h.snapshot)),
+        comment: options.comment.clone(),
+        label: options.label.of(is_head),
+        root_mode: target.root.stat_root()?.mode,
+        epoch: newest.map_or(1, |r| r.epoch + u64::from(!target.owns(r))),
+        pin_base,
+    })
 }
 
 /// About as many chunks as the files to read have; tables that double while they fill leave their smaller selves behind.
@@ -203,7 +229,8 @@ fn read_all(
     packer: &mut Packer<'_>,
     (fresh, counts): (&FreshChunks, &Counts),
     (resources, level): (Resources, i32),
-) -> Result<Vec<Outcome>> {
+    limits: &Limits,
+) -> Result<(Vec<Outcome>, Option<Excess>)> {
     let params = ChunkerParams::from(&access.inner.format.chunker);
     let chunker = Chunker::new(params)?;
     let sending = packer.pace();
@@ -213,7 +240,12 @@ fn read_all(
         stage.deadline.remaining().map(|left| left.as_secs_f64()),
         u64::from(access.inner.format.frame.target),
     );
-    let (units, left_out) = planned.order(&stage.options, u64::from(params.whole), frame_bytes);
+    let whole = u64::from(params.whole);
+    let (units, admission) = planned.order(&limits.quota, limits.stored, whole, frame_bytes);
+    if let Some(excess) = admission.excess.filter(|_| admission.is_refused) {
+        return Err(refused(excess));
+    }
+    let admitted = Admitted::new(limits.quota, admission.totals, whole);
     let parts = Parts {
         access,
         root: &target.root,
@@ -223,20 +255,19 @@ fn read_all(
         fresh,
         counts,
         pace: &sending,
+        admitted: &admitted,
         level,
         is_flushed: flush_recent(target, planned)?,
         units: &units,
     };
     begin_progress(access, planned);
-    let mut outcomes = run_pipeline(parts, &left_out, packer, resources)?;
+    let mut outcomes = run_pipeline(parts, &admission.left_out, packer, resources)?;
     let lost = packer.settle()?;
-    if !lost.is_empty() {
-        for outcome in &mut outcomes {
-            outcome.leave_out_if_lost(&lost);
-        }
-        counts.not_stored(lost.totals());
+    for outcome in &mut outcomes {
+        outcome.leave_out_if_not_whole(&lost);
     }
-    Ok(outcomes)
+    counts.not_stored(lost.totals());
+    Ok((outcomes, admission.excess))
 }
 
 /// The zstd level: with few cores compression decides how long a save takes.

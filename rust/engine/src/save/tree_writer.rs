@@ -2,6 +2,7 @@
 
 use super::chunks::TypedChunks;
 use super::plan::omit_text;
+use super::quota::Largest;
 use crate::local::cache::KnownTree;
 use crate::report::{Omitted, Skipped};
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use nbws_core::diff::StatKey;
 use nbws_core::id::{ChunkId, TreeRoot};
 use nbws_core::limits::MAX_INLINE_RUNS;
 use nbws_core::tree::{
-    Body, Content, Entry, ListRef, Run, Segment, SegmentRef, SegmentWriter, TreeRootHasher,
-    cut_lists, join_runs,
+    Body, Content, Entry, ListRef, OmitReason, Run, Segment, SegmentRef, SegmentWriter,
+    TreeRootHasher, cut_lists, join_runs,
 };
 use std::collections::HashMap;
 
@@ -28,6 +29,7 @@ pub(crate) struct NewTree {
     pub(crate) stale: Vec<Vec<u8>>,
     pub(crate) omitted: Vec<Omitted>,
     pub(crate) skipped: Vec<Skipped>,
+    pub(crate) largest: Largest,
     /// Something was left out by the deadline or a quota in this save.
     pub(crate) is_partial: bool,
     /// Something that is there could not be stored as it is.
@@ -90,6 +92,7 @@ impl<'b, 'p, 'a> TreeWriter<'b, 'p, 'a> {
             Body::File { size, .. } => {
                 self.tree.files += 1;
                 self.tree.bytes += size;
+                self.tree.largest.add(&entry.path, *size);
             }
             Body::Symlink { .. } => self.tree.files += 1,
             Body::Omitted { size, reason } => {
@@ -136,6 +139,7 @@ impl<'b, 'p, 'a> TreeWriter<'b, 'p, 'a> {
         if let Some(segment) = std::mem::take(&mut self.segments).finish() {
             self.store_segment(segment)?;
         }
+        self.tree.largest.finish();
         self.tree.root = Some(self.hasher.finish());
         Ok(self.tree)
     }
@@ -157,13 +161,18 @@ impl NewTree {
         self.omitted.last().is_some_and(|last| last.path == path)
     }
 
-    /// One sentence about what a partial save left out.
-    pub(crate) fn partial_warning(&self) -> Option<String> {
-        let first = self.omitted.first().filter(|_| self.is_partial)?;
-        Some(format!(
-            "{} files are not stored as they are now, because {}",
-            self.omitted.len(),
-            omit_text(first.reason)
-        ))
+    /// One sentence for each reason for which a partial save left something out.
+    pub(crate) fn partial_warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        for reason in [OmitReason::Deadline, OmitReason::Quota] {
+            let count = self.omitted.iter().filter(|o| o.reason == reason).count();
+            if count > 0 && self.is_partial {
+                out.push(format!(
+                    "{count} files are not stored as they are now, because {}",
+                    omit_text(reason)
+                ));
+            }
+        }
+        out
     }
 }
