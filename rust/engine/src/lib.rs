@@ -24,6 +24,7 @@ mod random;
 pub mod report;
 mod resolve;
 mod restore;
+mod rights;
 mod save;
 mod session;
 mod settings;

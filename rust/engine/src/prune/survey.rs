@@ -4,7 +4,7 @@ use crate::ballast;
 use crate::base;
 use crate::clock::now_ms;
 use crate::log::{LogHead, list_modified, try_write_hint, write_hint};
-use crate::session::purged;
+use crate::rights::purged;
 use crate::settings;
 use crate::whole_log::extended;
 use crate::workspace::Access;

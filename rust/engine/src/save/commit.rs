@@ -3,7 +3,8 @@
 use super::root::{Stored, refresh_index};
 use crate::clock::Deadline;
 use crate::log::{Appended, LogHead, append, is_refusal, write_hint};
-use crate::session::{COMMIT_PATIENCE, Target, purged};
+use crate::rights::purged;
+use crate::session::{COMMIT_PATIENCE, Target};
 use crate::settings::check_writers;
 use crate::workspace::Access;
 use bytes::Bytes;
