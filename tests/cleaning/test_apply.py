@@ -379,14 +379,16 @@ def test_what_the_store_has_of_it(workspace: CleanWorkspace, tmp_path: Path) -> 
     plan = workspace.plan(workspace=repository)
     assert plan.store is not None
     sizes = {name: len(content) for kind in ("npm", "pip", "huggingface") for name, content in KINDS[kind][0].items()}
-    assert plan.store.to_dict() == {
-        "snapshot": saved.snapshot,
-        "files": len(sizes),
-        "logical_bytes": sum(sizes.values()),
-    }
-    assert workspace.plan(workspace=repository.snapshot(), only=["pip"]).store == cleaning.StoreShare(
-        saved.snapshot, 2, sizes[".cache/pip/http-v2/a/b/c/d/e/abcde"] + sizes[".cache/pip/selfcheck/1f"]
-    )
+    assert (plan.store.snapshot, plan.store.files) == (saved.snapshot, len(sizes))
+    assert plan.store.logical_bytes == sum(sizes.values())
+    # All is zeros and x here; what is stored of it is little, and not nothing.
+    assert plan.store.stored_bytes is not None
+    assert 0 < plan.store.stored_bytes < plan.store.logical_bytes
+    pip = workspace.plan(workspace=repository.snapshot(), only=["pip"]).store
+    assert pip is not None
+    assert (pip.snapshot, pip.files) == (saved.snapshot, 2)
+    assert pip.logical_bytes == sizes[".cache/pip/http-v2/a/b/c/d/e/abcde"] + sizes[".cache/pip/selfcheck/1f"]
+    assert pip.stored_bytes == repository.usage(".cache/pip", depth=0).total.stored_bytes
     before = repository.usage().logical_bytes
     plan.apply()
     repository.save(workspace.path)
@@ -401,7 +403,23 @@ def test_many_finds_are_looked_up_in_one_listing(workspace: CleanWorkspace, tmp_
     repository.save(workspace.path)
     share = workspace.plan(workspace=repository).store
     assert share is not None
-    assert (share.files, share.logical_bytes) == (70, 210)
+    assert (share.files, share.logical_bytes, share.stored_bytes) == (70, 210, None)
+
+
+def test_the_store_frees_what_was_said_once_nothing_needs_it(workspace: CleanWorkspace, tmp_path: Path) -> None:
+    workspace.write("notebook.ipynb", b"{}" * 500)
+    workspace.write(".npm/_cacache/content-v2/big", os.urandom(400_000))
+    repository = nbws.Workspace.open((tmp_path / "objects").as_uri(), create=True)
+    repository.save(workspace.path)
+    plan = workspace.plan(workspace=repository)
+    assert plan.store is not None
+    assert plan.store.stored_bytes is not None
+    plan.apply()
+    repository.save(workspace.path)
+    kept = repository.usage()
+    assert kept.total.logical_bytes == 1000
+    # It is all there still, in what only the older snapshot needs.
+    assert kept.other_bytes >= plan.store.stored_bytes > 400_000
 
 
 def test_a_failure_is_reported_and_the_rest_goes_on(workspace: CleanWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:

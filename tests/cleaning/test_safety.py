@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from junk import HASH, OWN, CleanWorkspace, core, covered, listing, swap
 from nbws import cleaning
-from nbws.errors import InvalidInput, InvalidState, NotFound
+from nbws.errors import InvalidInput, InvalidState, LocalIo, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -448,6 +448,24 @@ def test_directories_that_can_not_be_cleaned(workspace: CleanWorkspace, tmp_path
         cleaning.plan("/")
     with pytest.raises(NotFound):
         cleaning.plan(tmp_path / "missing")
+
+
+def test_directories_that_can_not_be_read(workspace: CleanWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.fill("npm", "pycache", own=False)
+    real, hidden = os.scandir, (workspace.path / ".npm/_cacache").stat().st_ino
+
+    def scandir(directory: int) -> object:
+        if os.fstat(directory).st_ino == hidden:
+            raise PermissionError(13, "Permission denied")
+        return real(directory)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    plan = workspace.plan()
+    assert plan.paths == ("src/__pycache__",)
+    assert reasons(plan) == {".npm/_cacache": "can't be read: Permission denied"}
+    hidden = workspace.path.stat().st_ino
+    with pytest.raises(LocalIo, match="Permission denied"):
+        workspace.plan()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from nbws.cleaning.found import BLOCK_BYTES, Folder, Identity, Unit, age_stamp, 
 from nbws.cleaning.proof import DIRECTORY, is_proof, names_in
 from nbws.cleaning.reports import CleanedItem
 from nbws.cleaning.survey import TRASHED
+from nbws.errors import LocalIo
 from nbws.reports import Skipped
 
 if TYPE_CHECKING:
@@ -66,9 +67,14 @@ class Removal:
         """Removes everything.
 
         Raises:
-            OSError: the top can't be read.
+            LocalIo: the top can't be read.
         """
-        top = os.open(self._root, DIRECTORY)
+        try:
+            top = os.open(self._root, DIRECTORY)
+        except OSError as cause:
+            raise LocalIo(
+                f"can't be read: {cause.strerror}", operation="clean", path=self._root, os_error=cause.errno
+            ) from cause
         try:
             self._device = os.fstat(top).st_dev
             for unit in self._units:

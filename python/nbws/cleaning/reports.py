@@ -55,11 +55,14 @@ class StoreShare(Report):
         snapshot: id of the newest snapshot.
         files: files and symbolic links.
         logical_bytes: their bytes.
+        stored_bytes: what of them is stored, after deduplication within each path and compression: the most that the store can
+            free. None for more than 64 paths, which would have to be asked about one by one.
     """
 
     snapshot: str
     files: int
     logical_bytes: int
+    stored_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)

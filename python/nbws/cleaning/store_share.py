@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["store_share"]
 
-# From so many finds on, the tree is listed once and whole.
+# For more finds than this the tree is listed once and whole, and what is stored is not added up.
 _MANY = 64
 
 
@@ -40,4 +40,19 @@ def store_share(source: History | Browsable, units: Sequence[Unit]) -> Steps[Sto
             if entry.kind in {"file", "symlink"} and entry.path in wanted:
                 files += 1
                 size += entry.size
-    return StoreShare(snapshot.snapshot, files, size)
+    return StoreShare(snapshot.snapshot, files, size, (yield from _stored_bytes(snapshot, units)))
+
+
+def _stored_bytes(snapshot: Browsable, units: Sequence[Unit]) -> Steps[int | None]:
+    """Returns what the paths take in the store, each for itself."""
+    paths = [path for unit in units for path in unit.paths()]
+    if len(paths) > _MANY:
+        return None
+    total = 0
+    for path in paths:
+        try:
+            usage = yield from started(snapshot.usage, path, depth=0).steps()
+        except NotFound:
+            continue
+        total += usage.total.stored_bytes
+    return total

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbws.cleaning.found import BLOCK_BYTES, Folder, Kind, Unit, age_stamp, identity
 from nbws.cleaning.proof import DIRECTORY, EMPTY, objection
+from nbws.errors import LocalIo
 from nbws.reports import Skipped
 
 if TYPE_CHECKING:
@@ -80,14 +81,20 @@ class Survey:
         """Looks at everything.
 
         Raises:
-            OSError: the top can't be read.
+            LocalIo: the top can't be read.
         """
-        top = os.open(self.root, DIRECTORY)
+        top = -1
         try:
+            top = os.open(self.root, DIRECTORY)
             self._device = os.fstat(top).st_dev
             yield from self._search(top, (), self.rules.wanted.start(), self.rules.protected.start())
+        except OSError as cause:
+            raise LocalIo(
+                f"can't be read: {cause.strerror}", operation="plan cleaning", path=self.root, os_error=cause.errno
+            ) from cause
         finally:
-            os.close(top)
+            if top >= 0:
+                os.close(top)
 
     def _search(
         self, directory: int, names: tuple[str, ...], wanted: Place[Kind], protected: Place[str]

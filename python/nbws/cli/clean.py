@@ -133,9 +133,11 @@ def _print_plan(plan: CleaningPlan) -> None:
     if plan.unseen_processes:
         click.echo(f"{plan.unseen_processes:,} processes of others could not be asked which files they have open")
     if plan.store is not None:
+        stored = plan.store.stored_bytes
+        kept = "" if stored is None else f", at most {format_size(stored)} of them stored"
         click.echo(
-            f"the newest snapshot has {size_and_files(plan.store.files, plan.store.logical_bytes)} of it; the store frees what nothing "
-            "else needs once the snapshots that have it are forgotten and a prune's grace is over"
+            f"the newest snapshot has {size_and_files(plan.store.files, plan.store.logical_bytes)} of it{kept}; the store frees what "
+            "nothing else needs once the snapshots that have it are forgotten and a prune's grace is over"
         )
     if plan.items:
         click.echo("nothing was removed: --apply does it, --trash DIR moves it instead")
