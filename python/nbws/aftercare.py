@@ -56,7 +56,11 @@ def _is_due(run: Sessions) -> Steps[bool]:
     if now - settings.created < PRUNE_EVERY:
         return False
     text = yield run.engine.setting(_KEY)
-    return text is None or now - datetime.fromisoformat(json.loads(text)) >= PRUNE_EVERY
+    try:
+        return text is None or now - datetime.fromisoformat(json.loads(text)) >= PRUNE_EVERY
+    except (TypeError, ValueError):
+        # Somebody else has put something there; the prune replaces it.
+        return True
 
 
 def _prune(run: Sessions, defaults: ContainerDefaults) -> Steps[str]:

@@ -134,7 +134,7 @@ class Duties:
             state = "NONE"
         if state == "RUNNING" and error.rescue is not None:
             await self._keep_newest(error.rescue)
-        elif state in {"RUNNING", "NONE"}:
+        elif state in {"RUNNING", "NONE", "UNKNOWN"}:
             self._say(f"autosave failed, the next one tries again: {error}")
         else:
             self.displaced = told(error)

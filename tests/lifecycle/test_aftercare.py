@@ -89,6 +89,18 @@ def test_a_prune_by_hand_counts(world: World) -> None:
     assert weekly(notebook.stop()) == []
 
 
+def test_a_note_that_means_nothing_is_replaced(world: World) -> None:
+    machine, clock = world.machine(), Clock(NOW)
+    notebook = begun(machine, clock)
+    clock.now = NOW + WEEK
+    for text in ('"soon"', "7", '"2026-01-01T00:00:00"'):
+        notebook._engine.set_setting("pruned", text).wait()
+        assert len(weekly(notebook.stop())) == 1
+        notebook.start(machine.workspace)
+        assert weekly(notebook.stop()) == []
+        notebook.start(machine.workspace)
+
+
 def test_by_the_rules_of_the_container(world: World) -> None:
     machine, clock = world.machine(), Clock(NOW)
     notebook = begun(machine, clock)

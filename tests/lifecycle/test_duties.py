@@ -152,6 +152,7 @@ def test_a_failed_autosave_is_tried_again(fakes: Fakes) -> None:
         (InvalidState("it is STOPPED"), "STOPPED", True),
         (InvalidState("it is DELETING"), "DELETING", True),
         (InvalidState("there is no log"), "NONE", False),
+        (InvalidState("its log is damaged"), "UNKNOWN", False),
     ],
 )
 def test_who_was_displaced_knows(fakes: Fakes, error: Exception, state: str, is_over: bool) -> None:
