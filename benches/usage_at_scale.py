@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -123,13 +124,15 @@ def ask(url: str, what: str, runs: int) -> dict[str, Any]:
     return {**median, "all_seconds": [run["seconds"] for run in found]}
 
 
-def timed(command: list[str]) -> float:
-    start = time.perf_counter()
+def timed(command: list[str]) -> dict[str, float]:
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": cpu}
 
 
-def walks(tree: Path) -> dict[str, float]:
+def walks(tree: Path) -> dict[str, dict[str, float]]:
     """What others take that look at every file of the tree itself."""
     return {
         "du": timed(["du", "-s", str(tree)]),
@@ -174,16 +177,21 @@ def main() -> None:
         before = walks(tree)
         answers = {what: ask(url, what, options.runs) for what in QUESTIONS}
         after = walks(tree)
-        others = {name: statistics.mean((before[name], after[name])) for name in before}
-        first = answers["usage"]["seconds"]
+        others = {
+            name: {figure: statistics.mean((before[name][figure], after[name][figure])) for figure in before[name]}
+            for name in before
+        }
+        first = answers["usage"]
         result = {
             "files": options.files,
             "snapshots": options.snapshots,
             "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
             "questions": answers,
-            "walks_seconds": others,
+            "walks": others,
             "walks_before_and_after": [before, after],
-            "usage_seconds_over": {name: first / seconds for name, seconds in others.items()},
+            "usage_over": {
+                name: {figure: first[figure] / taken[figure] for figure in taken} for name, taken in others.items()
+            },
         }
         options.output.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(result, indent=2))

@@ -343,7 +343,7 @@ mod tests {
         let files = [new("big.bin", 5_000), new("a.py", 400), new("mid.bin", 300)];
         let left_out =
             |kept_bytes, quota: &Quota| admit(&files, kept(kept_bytes), quota, WHOLE).left_out;
-        assert_eq!(left_out(0, &Quota::default()), []);
+        assert!(left_out(0, &Quota::default()).is_empty());
         assert_eq!(left_out(0, &bytes(1_000)), [0]);
         assert_eq!(left_out(0, &bytes(10)), [0, 2]);
         assert_eq!(left_out(400, &bytes(1_100)), [0]);
@@ -368,7 +368,11 @@ mod tests {
             (found.left_out, found.totals.bytes, found.totals.files),
             (vec![0], 650, 3)
         );
-        assert_eq!(admit(&files, kept(0), &bytes(950), WHOLE).left_out, []);
+        assert!(
+            admit(&files, kept(0), &bytes(950), WHOLE)
+                .left_out
+                .is_empty()
+        );
     }
 
     #[test]
@@ -395,7 +399,7 @@ mod tests {
             ..Totals::default()
         };
         let left_out = |limit| admit(&files, held, &quota(limit), WHOLE).left_out;
-        assert_eq!(left_out(16), []);
+        assert!(left_out(16).is_empty());
         assert_eq!(left_out(15), [0]);
         assert_eq!(left_out(14), [0, 1]);
         assert_eq!(left_out(13), [0, 1, 4]);
@@ -415,7 +419,7 @@ mod tests {
         assert!(found.is_refused);
         let excess = found.excess.unwrap();
         assert_eq!(excess.to_string(), "101 bytes, 1 over the limit of 100");
-        assert_eq!(found.left_out, []);
+        assert!(found.left_out.is_empty());
         assert!(!admit(&files[..1], kept(40), &refuse, WHOLE).is_refused);
         assert!(!admit(&[], kept(500), &refuse, WHOLE).is_refused);
         let files_only = Quota {
