@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import boto3
 import nbws
-from conftest import BUCKET
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Server
 
+BUCKET = "bucket"
 COUNT = 200
 
 
