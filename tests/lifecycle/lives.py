@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbws
 from nbws import _nbws, lifecycle
-from nbws.errors import InvalidState
+from nbws.errors import InvalidState, NbwsError
 from nbws.marker import NAME as MARKER
 from nbws.notebooks import Notebooks
 
@@ -94,10 +94,15 @@ def end_at(verb: Callable[..., Any], *arguments: Any, when: Callable[[], bool], 
     call = verb.__wrapped__(*arguments, **options)  # type: ignore[attr-defined]
     steps = call.steps()
     answer: Any = None
+    error: NbwsError | None = None
     try:
         while True:
-            step = steps.send(answer)
-            answer = step.work() if hasattr(step, "work") else step.wait()
+            step = steps.send(answer) if error is None else steps.throw(error)
+            answer = error = None
+            try:
+                answer = step.work() if hasattr(step, "work") else step.wait()
+            except NbwsError as failure:
+                error = failure
             if when():
                 return
     except StopIteration:

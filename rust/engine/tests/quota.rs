@@ -343,6 +343,22 @@ async fn the_last_save_of_a_run_reads_again_what_was_modified_shortly_before_the
     assert_eq!(last.files_opened, 4, "{last:?}");
     assert_eq!(last.snapshot, first.snapshot);
     assert!(recording.take().iter().all(|r| !r.verb.writes()));
+    // Where there is no time for it, nothing is missing: their stats say that they are as they were.
+    let options = SaveOptions {
+        is_last: true,
+        deadline: Some(std::time::Duration::ZERO),
+        ..save_options()
+    };
+    let hurried = save_as(&ws, &repo.work(), options.clone()).await.unwrap();
+    assert_eq!(hurried.files_opened, 0, "{hurried:?}");
+    assert!(hurried.complete && !hurried.partial, "{hurried:?}");
+    assert_eq!(hurried.snapshot, first.snapshot);
+    write(&repo.work().join("new.py"), "new");
+    let hurried = save_as(&ws, &repo.work(), options).await.unwrap();
+    assert_eq!(left_out(&hurried), ["new.py".into()].into());
+    fs::remove_file(repo.work().join("new.py")).unwrap();
+    let again = opened(&ws, &repo.work(), false).await;
+    assert!(again.complete && again.files_opened == 0, "{again:?}");
     // A process that knows the tree from local state reads the same.
     let ws = repo.writer_on(recording.clone()).await;
     assert_eq!(opened(&ws, &repo.work(), true).await.files_opened, 4);

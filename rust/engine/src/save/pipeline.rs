@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     Vanished,
     /// A partial save did not get to it.
     LeftOut(OmitReason),
+    /// Nothing says that it has changed, and there was no time to be sure.
+    Kept,
 }
 
 /// A file that was read.
@@ -222,6 +224,11 @@ impl Counts {
         self.files_opened.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether any file brought something that the store lacks.
+    pub(crate) fn brings_chunks(&self) -> bool {
+        self.chunks_new.load(Ordering::Relaxed) > 0
+    }
+
     /// Chunks that counted as new, and their bytes, did not reach the store.
     pub(crate) fn not_stored(&self, (chunks, bytes): (u64, u64)) {
         self.chunks_new.fetch_sub(chunks, Ordering::Relaxed);
@@ -305,6 +312,14 @@ impl<'a> Pipeline<'a> {
         self.planned
             .scanned
             .stat(self.planned.work[work as usize] as usize)
+    }
+
+    /// What becomes of a file that the deadline came before.
+    pub(crate) fn too_late(&self, work: u32) -> Outcome {
+        match self.planned.doubted[work as usize] {
+            true => Outcome::Kept,
+            false => Outcome::LeftOut(OmitReason::Deadline),
+        }
     }
 
     /// Whether a file may go in with the size that it has now.

@@ -36,6 +36,8 @@ pub(crate) struct Planned {
     pub(crate) work: Vec<u32>,
     /// By work number: bytes of the base's version, if it has one, and under how many names the file is stored.
     pub(crate) before: Vec<(Option<u64>, u64)>,
+    /// By work number: nothing says that it has changed, and it is read to be sure.
+    pub(crate) doubted: Vec<bool>,
     /// Scan position of the smallest path of each hard link group, for every member of a group of at least two.
     pub(crate) leaders: HashMap<u32, u32>,
     pub(crate) shields: Shields,
@@ -130,6 +132,7 @@ pub(crate) fn plan(
         decisions: vec![Decision::Metadata; scanned.len()],
         work: Vec::new(),
         before: Vec::new(),
+        doubted: Vec::new(),
         leaders: hard_link_leaders(&scanned),
         shields: Shields::new(&scanned),
         is_changed: base.is_none(),
@@ -206,9 +209,9 @@ impl Planned {
                     let stat = scanned.stat(i);
                     let is_file = stat.kind == FileKind::File;
                     let same = unchanged(&entry, key, &seen(&entry.path, &stat), numeric_ids)
-                        && self.has_same_link(&entry, i, &scanned)
-                        && !(is_file && reread.wants(&stat));
-                    if same {
+                        && self.has_same_link(&entry, i, &scanned);
+                    let is_wanted = is_file && reread.wants(&stat);
+                    if same && !is_wanted {
                         self.decisions[i] = Decision::Keep;
                         self.files_unchanged += u64::from(!entry.is_directory());
                         self.keep(&entry);
@@ -217,11 +220,15 @@ impl Planned {
                     self.is_changed = true;
                     let was_there = !entry.is_directory() && !entry.is_omitted();
                     let is_file = matches!(entry.body, Body::File { .. });
-                    self.read_again(i, &stat, was_there, is_file.then(|| entry.size()));
+                    let is_doubted = same && matches!(reread, Reread::Since(_));
+                    self.count(&stat, was_there, is_doubted);
+                    self.read_again(i, &stat, is_file.then(|| entry.size()), is_doubted);
                 }
                 Pair::Seen(i) => {
                     self.is_changed = true;
-                    self.read_again(i, &scanned.stat(i), false, None);
+                    let stat = scanned.stat(i);
+                    self.count(&stat, false, false);
+                    self.read_again(i, &stat, None, false);
                 }
             }
         }
@@ -283,14 +290,17 @@ impl Planned {
         entry.link.as_deref() == leader
     }
 
-    fn read_again(&mut self, i: usize, stat: &Stat, was_there: bool, before: Option<u64>) {
-        if stat.kind != FileKind::Directory {
-            if was_there {
-                self.files_changed += 1;
-            } else {
-                self.files_new += 1;
-            }
+    /// Counts an entry that is read again, for the report.
+    fn count(&mut self, stat: &Stat, was_there: bool, is_doubted: bool) {
+        match stat.kind {
+            FileKind::Directory => {}
+            _ if is_doubted => self.files_unchanged += 1,
+            _ if was_there => self.files_changed += 1,
+            _ => self.files_new += 1,
         }
+    }
+
+    fn read_again(&mut self, i: usize, stat: &Stat, before: Option<u64>, is_doubted: bool) {
         if stat.kind != FileKind::File {
             self.kept.files += u64::from(stat.kind != FileKind::Directory);
             return;
@@ -302,10 +312,12 @@ impl Planned {
         self.decisions[i] = match leader {
             Some(shared @ Decision::Content(work)) => {
                 self.before[work as usize].1 += 1;
+                self.doubted[work as usize] &= is_doubted;
                 shared
             }
             _ => {
                 self.before.push((before, 1));
+                self.doubted.push(is_doubted);
                 self.work.push(i as u32);
                 Decision::Content(self.work.len() as u32 - 1)
             }
@@ -345,26 +357,33 @@ impl Planned {
             ..self.kept
         };
         let admission = admit(&applicants, kept, quota, whole);
-        let left_out = &admission.left_out;
-        let candidates: Vec<Candidate<'_>> = applicants
-            .iter()
-            .map(|a| Candidate {
-                path: a.path,
-                size: a.size,
-            })
-            .collect();
-        let mut units = save_order(&candidates, whole, frame_bytes);
-        if !left_out.is_empty() {
+        let order = |is_doubted: bool| -> Vec<Unit> {
+            let numbers: Vec<u32> = (0..self.work.len() as u32)
+                .filter(|i| self.doubted[*i as usize] == is_doubted)
+                .filter(|i| admission.left_out.binary_search(i).is_err())
+                .collect();
+            let candidates: Vec<Candidate<'_>> = numbers
+                .iter()
+                .map(|i| &applicants[*i as usize])
+                .map(|a| Candidate {
+                    path: a.path,
+                    size: a.size,
+                })
+                .collect();
+            let mut units = save_order(&candidates, whole, frame_bytes);
             for unit in &mut units {
-                if let Unit::Small(files) = unit {
-                    files.retain(|i| left_out.binary_search(i).is_err());
+                match unit {
+                    Unit::Large(i) => *i = numbers[*i as usize],
+                    Unit::Small(files) => {
+                        files.iter_mut().for_each(|i| *i = numbers[*i as usize]);
+                    }
                 }
             }
-            units.retain(|unit| match unit {
-                Unit::Large(i) => left_out.binary_search(i).is_err(),
-                Unit::Small(files) => !files.is_empty(),
-            });
-        }
+            units
+        };
+        let mut units = order(false);
+        // What has hardly changed may wait for what has.
+        units.append(&mut order(true));
         (units, admission)
     }
 }

@@ -61,7 +61,7 @@ fn leave_out(pipeline: &Pipeline<'_>, unit: &Unit) {
         Unit::Large(file) => std::slice::from_ref(file),
     };
     for work in files {
-        pipeline.settle(*work, Outcome::LeftOut(OmitReason::Deadline));
+        pipeline.settle(*work, pipeline.too_late(*work));
     }
 }
 
@@ -232,11 +232,11 @@ fn read_large(pipeline: &Pipeline<'_>, work: u32, jobs: &Sender<Job>) -> Result<
         let (read, holes) = match cut_large(pipeline, jobs, &content, &file, stat.size) {
             Ok(Some(done)) => done,
             Ok(None) => {
-                let reason = match content.is_refused() {
-                    true => OmitReason::Quota,
-                    false => OmitReason::Deadline,
+                let outcome = match content.is_refused() {
+                    true => Outcome::LeftOut(OmitReason::Quota),
+                    false => pipeline.too_late(work),
                 };
-                pipeline.settle(work, Outcome::LeftOut(reason));
+                pipeline.settle(work, outcome);
                 return Ok(());
             }
             Err(error) => {

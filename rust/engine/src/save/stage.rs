@@ -149,6 +149,8 @@ fn fill(
         report.seq = seq;
         return Ok(Staged::Same(Box::new(report)));
     }
+    // Metadata alone is never refused.
+    let brings_files = counts.brings_chunks();
     // The index is sorted and encoded next: together with the scan that would be the peak.
     drop(stage.planned);
     let is_head = stage.intent == Intent::Head;
@@ -163,7 +165,10 @@ fn fill(
         &tree,
         live,
         &description,
-        |packed| limits.check_packed(packed),
+        |packed| match brings_files {
+            true => limits.check_packed(packed),
+            false => Ok(()),
+        },
     )?;
     Ok(Staged::Stored(Box::new(Work {
         stored,

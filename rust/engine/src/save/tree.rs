@@ -195,6 +195,14 @@ impl TreeBuilder<'_, '_, '_> {
                 self.outcomes[work as usize] = Outcome::LeftOut(reason);
                 self.left_out(i, &self.planned.scanned.stat(i), reason, base)
             }
+            Outcome::Kept => {
+                self.outcomes[work as usize] = Outcome::Kept;
+                let Some(mut entry) = base else {
+                    return Err(Error::internal("save", "nothing to keep"));
+                };
+                entry.link = None;
+                self.push_file(i, entry, key_of(&self.planned.scanned.stat(i)))
+            }
             Outcome::Vanished => {
                 self.outcomes[work as usize] = Outcome::Vanished;
                 self.vanished(i)
