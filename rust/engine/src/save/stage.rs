@@ -110,13 +110,7 @@ fn fill(
     resources: Resources,
 ) -> Result<Staged> {
     let level = zstd_level(stage.options.level, resources.threads);
-    let expected = expected_chunks(access, &stage.planned);
-    let fresh = FreshChunks::new(expected);
-    packer.reserve(expected);
-    if let Some(part) = &stage.orphans {
-        packer.adopt(part);
-    }
-    claim_orphans(&fresh, stage.orphans.as_ref());
+    let fresh = make_room(access, &stage, packer);
     let counts = Counts::default();
     let newest = stage.start.head.as_ref().map(|h| &h.record);
     let limits = Limits::of(&stage.options, newest, stage.intent == Intent::Head);
@@ -176,6 +170,18 @@ fn fill(
         report,
         start: stage.start,
     })))
+}
+
+/// Room for the chunks to come, among them those that an unfinished save has stored.
+fn make_room(access: &Access, stage: &Stage, packer: &mut Packer<'_>) -> FreshChunks {
+    let expected = expected_chunks(access, &stage.planned);
+    let fresh = FreshChunks::new(expected);
+    packer.reserve(expected);
+    if let Some(part) = &stage.orphans {
+        packer.adopt(part);
+    }
+    claim_orphans(&fresh, stage.orphans.as_ref());
+    fresh
 }
 
 /// What the snapshot says beside its tree.
