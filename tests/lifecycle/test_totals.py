@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from container import KINDS, fill, models
@@ -126,12 +127,11 @@ def test_executors_sum_up_the_same(store: str, history: bool) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="dask.distributed is not installed")
 @pytest.mark.filterwarnings("ignore")
 def test_a_dask_cluster_sums_up_the_same(store: str) -> None:
-    from distributed import Client, LocalCluster
-
+    distributed: Any = importlib.import_module("distributed")
     until = datetime.now(UTC)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
-        Client(cluster) as client,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        distributed.Client(cluster) as client,
         client.get_executor() as executor,
     ):
         by_cluster = Notebooks(store).totals(executor, until=until)

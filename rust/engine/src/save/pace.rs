@@ -116,6 +116,17 @@ impl Pace {
         }
     }
 
+    /// How long a pack that is not full may wait for more; `None`: as long as it takes.
+    pub(crate) fn idle_time(&self) -> Option<Duration> {
+        const SHARE: f64 = 8.0;
+        let left = self.left_s()?.max(0.0);
+        Some(
+            Duration::try_from_secs_f64(left / SHARE)
+                .unwrap_or_default()
+                .max(GLANCE),
+        )
+    }
+
     /// Whether so many bytes are better sent with the tree than in a pack of their own: the time for them is there, or they hardly
     /// take any.
     pub(crate) fn is_worth_waiting(&self, bytes: usize) -> bool {

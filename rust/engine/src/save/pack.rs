@@ -7,6 +7,7 @@ use crate::clock::Deadline;
 use crate::local::cache::StateFolder;
 use crate::store::within;
 use crate::workspace::Access;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nbws_core::frame::EncodedFrame;
 use nbws_core::header::Header;
 use nbws_core::id::{ChunkId, ContainerId, FrameHash};
@@ -123,6 +124,36 @@ impl<'a> Packer<'a> {
     /// Adds chunks of packs that an earlier, unfinished save left in the store.
     pub(crate) fn adopt(&mut self, part: &IndexPart) {
         self.index.add_part(part);
+    }
+
+    /// The next frame. With a deadline it is waited for only as long as what is packed already can afford.
+    pub(crate) fn next_of(
+        &self,
+        frames: &Receiver<EncodedFrame>,
+    ) -> std::result::Result<EncodedFrame, RecvTimeoutError> {
+        match self.pace.idle_time() {
+            Some(wait) => frames.recv_timeout(wait),
+            None => frames.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Nothing came for a while: what is there is sent off while there is time.
+    pub(crate) fn seal_early(&mut self) -> Result<()> {
+        match self.pace.is_over() {
+            true => Ok(()),
+            false => self.seal(),
+        }
+    }
+
+    /// Adds a frame of files. After the deadline only as long as little waits to go with the tree; a later one is given up.
+    pub(crate) fn push_files(&mut self, frame: EncodedFrame) -> Result<()> {
+        let waiting = self.builder.len() + frame.bytes.len();
+        if self.pace.is_over() && !self.pace.is_worth_waiting(waiting) {
+            let chunks = frame.chunks.iter().map(|c| (c.id, c.length));
+            self.lost.chunks.extend(chunks);
+            return Ok(());
+        }
+        self.push(frame).map(drop)
     }
 
     /// Adds a frame; seals and sends the pack when it is full. Returns where the frame lies.

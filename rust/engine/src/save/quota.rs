@@ -31,14 +31,15 @@ impl Limits {
         Limits { quota, stored }
     }
 
-    /// The last look, at everything that this save has packed: only a refusal can come of it.
-    pub(crate) fn check_packed(&self, packed: u64) -> Result<()> {
+    /// The last look, at everything that this save has packed: only a refusal can come of it, and not of a save that brings no
+    /// files.
+    pub(crate) fn check_packed(&self, packed: u64, brings_files: bool) -> Result<()> {
         let totals = Totals {
             stored: self.stored + packed,
             ..Totals::default()
         };
         match self.quota.over {
-            Over::Refuse if self.quota.bounds_stored() => self
+            Over::Refuse if brings_files && self.quota.bounds_stored() => self
                 .quota
                 .over_hard(&totals)
                 .map_or(Ok(()), |e| Err(refused(e))),

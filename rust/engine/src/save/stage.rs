@@ -19,6 +19,7 @@ use crate::options::{Level, SaveOptions};
 use crate::report::SaveReport;
 use crate::session::Target;
 use crate::workspace::Access;
+use crossbeam_channel::RecvTimeoutError;
 use nbws_core::chunker::{Chunker, ChunkerParams};
 use nbws_core::id::SnapshotId;
 use nbws_core::index::{Index, IndexPart};
@@ -127,12 +128,7 @@ fn fill(
     fresh.forget();
     claim_orphans(&fresh, stage.orphans.as_ref());
     let mut chunks = TypedChunks::new(packer, &stage.index, &fresh, level)?;
-    let sources = Sources {
-        root: &target.root,
-        planned: &stage.planned,
-        base: stage.start.base_tree.as_deref(),
-        numeric_ids: access.inner.format.numeric_ids,
-    };
+    let sources = sources_of(access, target, &stage);
     let mut tree = build_tree(&sources, &mut outcomes, &mut chunks)?;
     drop(outcomes);
     let mut report = report_of(&stage.planned, &tree, &counts);
@@ -143,7 +139,6 @@ fn fill(
         report.seq = seq;
         return Ok(Staged::Same(Box::new(report)));
     }
-    // Metadata alone is never refused.
     let brings_files = counts.brings_chunks();
     // The index is sorted and encoded next: together with the scan that would be the peak.
     drop(stage.planned);
@@ -159,10 +154,7 @@ fn fill(
         &tree,
         live,
         &description,
-        |packed| match brings_files {
-            true => limits.check_packed(packed),
-            false => Ok(()),
-        },
+        |packed| limits.check_packed(packed, brings_files),
     )?;
     Ok(Staged::Stored(Box::new(Work {
         stored,
@@ -182,6 +174,15 @@ fn make_room(access: &Access, stage: &Stage, packer: &mut Packer<'_>) -> FreshCh
     }
     claim_orphans(&fresh, stage.orphans.as_ref());
     fresh
+}
+
+fn sources_of<'a>(access: &Access, target: &'a Target, stage: &'a Stage) -> Sources<'a> {
+    Sources {
+        root: &target.root,
+        planned: &stage.planned,
+        base: stage.start.base_tree.as_deref(),
+        numeric_ids: access.inner.format.numeric_ids,
+    }
 }
 
 /// What the snapshot says beside its tree.
@@ -348,8 +349,13 @@ fn run_pipeline(
         }
         // Only the threads hold the channels now: each ends when its feeders have ended.
         drop((jobs, job_queue, frames));
-        for frame in &frame_queue {
-            if let Err(error) = packer.push(frame) {
+        loop {
+            let done = match packer.next_of(&frame_queue) {
+                Ok(frame) => packer.push_files(frame),
+                Err(RecvTimeoutError::Timeout) => packer.seal_early(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Err(error) = done {
                 pipeline.fail(error);
                 break;
             }
