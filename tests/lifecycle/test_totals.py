@@ -130,7 +130,9 @@ def test_a_dask_cluster_sums_up_the_same(store: str) -> None:
     distributed: Any = importlib.import_module("distributed")
     until = datetime.now(UTC)
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
         distributed.Client(cluster) as client,
         client.get_executor() as executor,
     ):
