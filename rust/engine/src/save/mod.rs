@@ -19,6 +19,7 @@ mod stage;
 mod tree;
 mod tree_writer;
 mod unchanged;
+mod upload;
 
 pub(crate) use commit::Intent;
 pub(crate) use pack::new_pack;

@@ -1,11 +1,9 @@
 //! Step 8 of a save: frames go into packs, packs go to the store while reading continues.
 
-use super::pace::{Pace, tail_patience};
+use super::pace::Pace;
+use super::upload::{Fate, Upload};
 use crate::budget::{ByteBudget, Resources};
-use crate::cancel::CancelToken;
-use crate::clock::Deadline;
 use crate::local::cache::StateFolder;
-use crate::store::within;
 use crate::workspace::Access;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use nbws_core::frame::EncodedFrame;
@@ -13,8 +11,8 @@ use nbws_core::header::Header;
 use nbws_core::id::{ChunkId, ContainerId, FrameHash};
 use nbws_core::index::{IndexPart, IndexPartBuilder};
 use nbws_core::key::ContainerKey;
-use nbws_core::pack::{FrameSlot, PackBuilder, SealedPack};
-use nbws_core::{Error, ErrorKind, Result};
+use nbws_core::pack::{FrameSlot, PackBuilder};
+use nbws_core::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -318,95 +316,4 @@ pub(crate) fn new_pack(access: &Access, epoch: u64, room: usize) -> Result<PackB
         key: ContainerKey::pack(id),
     };
     Ok(PackBuilder::with_capacity(header, room))
-}
-
-/// What became of a pack.
-enum Fate {
-    /// It is in the store; its length.
-    Stored(u64),
-    /// The deadline came first. Whether it lands after all does not matter: nothing will name it.
-    GivenUp(ContainerId, Vec<FrameSlot>),
-}
-
-struct Upload {
-    store: Arc<dyn crate::store::Store>,
-    slots: Arc<tokio::sync::Semaphore>,
-    pace: Arc<Pace>,
-    is_tail: bool,
-    cancel: CancelToken,
-    budget: Arc<ByteBudget>,
-    folder: Option<StateFolder>,
-    base_seq: u64,
-    weight: u64,
-}
-
-impl Upload {
-    async fn run(self, sealed: SealedPack) -> Result<Fate> {
-        let outcome = match self.is_tail {
-            true => self.send_in_any_case(sealed).await,
-            false => self.send(sealed).await,
-        };
-        self.budget.release(self.weight);
-        outcome
-    }
-
-    /// Sends a pack if there is time.
-    async fn send(&self, sealed: SealedPack) -> Result<Fate> {
-        let SealedPack { key, bytes, frames } = sealed;
-        let length = bytes.len() as u64;
-        let given_up = |frames| Ok(Fate::GivenUp(key.id, frames));
-        let slot = self.slots.acquire();
-        let Some(slot) = self.pace.unless_over(slot, &self.cancel).await? else {
-            return given_up(frames);
-        };
-        let _slot = slot.map_err(|e| Error::internal("upload", e.to_string()))?;
-        let Some(turn) = self.pace.turn(length, &self.cancel).await? else {
-            return given_up(frames);
-        };
-        let name = key.to_string();
-        match self.put(&name, bytes, self.pace.deadline()).await {
-            Ok(()) => turn.finish(),
-            Err(e) if e.kind() == ErrorKind::Unavailable && self.pace.deadline().passed() => {
-                return given_up(frames);
-            }
-            Err(e) => return Err(e),
-        }
-        self.journal(key.id, &frames);
-        Ok(Fate::Stored(length))
-    }
-
-    async fn send_in_any_case(&self, sealed: SealedPack) -> Result<Fate> {
-        let _slot = self
-            .slots
-            .acquire()
-            .await
-            .map_err(|e| Error::internal("upload", e.to_string()))?;
-        let SealedPack { key, bytes, frames } = sealed;
-        let length = bytes.len() as u64;
-        self.pace.last_turn(length, &self.cancel).await?;
-        let patience = match self.pace.is_bounded() {
-            true => Deadline::after(tail_patience(length)),
-            false => Deadline::NEVER,
-        };
-        self.put(&key.to_string(), bytes, patience).await?;
-        self.journal(key.id, &frames);
-        Ok(Fate::Stored(length))
-    }
-
-    async fn put(&self, name: &str, bytes: Vec<u8>, deadline: Deadline) -> Result<()> {
-        let request = self.store.put(name, bytes.into());
-        within(deadline, &self.cancel, "store pack", name, request).await
-    }
-
-    fn journal(&self, pack: ContainerId, frames: &[FrameSlot]) {
-        let Some(folder) = &self.folder else { return };
-        let mut journal = IndexPartBuilder::new();
-        for frame in frames {
-            journal.add_frame(pack, frame);
-        }
-        // Losing the journal costs a second upload, not data.
-        if let Err(error) = folder.store_uploaded(pack, self.base_seq, journal.finish().bytes()) {
-            tracing::debug!(%error, "uploaded pack is not journalled");
-        }
-    }
 }
