@@ -5,6 +5,7 @@
 mod faults;
 
 use faults::*;
+use nbws_core::plan::admit::size_text;
 use nbws_engine::cancel::CancelToken;
 use nbws_engine::options::{Count, Over, PreviewOptions, Quota, SaveOptions};
 use nbws_engine::report::SaveReport;
@@ -262,16 +263,16 @@ async fn over_a_soft_limit_a_save_says_by_how_much_and_where_it_lies() {
     };
     let report = save_as(&ws, &repo.work(), limited(quota)).await.unwrap();
     assert!(report.complete && !report.partial, "{report:?}");
-    let over = report.bytes_total - 100_000;
     let [warning] = &report.warnings[..] else {
         panic!("{report:?}")
     };
     assert_eq!(
         *warning,
         format!(
-            "over the soft limit: {} bytes, {over} over the limit of 100000; most lies in data ({} bytes), nb.ipynb (700 bytes), src (553 bytes)",
-            report.bytes_total,
-            2 * WHOLE + 3_001
+            "over the soft limit: {}, {} over the limit of 97.7 KiB; most lies in data ({}), nb.ipynb (700 B), src (553 B)",
+            size_text(report.bytes_total),
+            size_text(report.bytes_total - 100_000),
+            size_text(2 * WHOLE + 3_001)
         )
     );
 }

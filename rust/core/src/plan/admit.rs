@@ -55,12 +55,31 @@ pub struct Excess {
 impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let over = self.found - self.limit;
-        write!(
-            f,
-            "{} {}, {over} over the limit of {}",
-            self.found, self.of, self.limit
-        )
+        if self.of == Quota::FILES {
+            let (found, limit) = (self.found, self.limit);
+            return write!(f, "{found} files, {over} over the limit of {limit}");
+        }
+        let kept = if self.of == Quota::STORED {
+            " stored"
+        } else {
+            ""
+        };
+        let [found, over, limit] = [self.found, over, self.limit].map(size_text);
+        write!(f, "{found}{kept}, {over} over the limit of {limit}")
     }
+}
+
+/// A size in bytes as text for people, such as `1.5 MiB`.
+pub fn size_text(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if size < 1_024.0 {
+            let digits = usize::from(unit != "B");
+            return format!("{size:.digits$} {unit}");
+        }
+        size /= 1_024.0;
+    }
+    format!("{size:.1} TiB")
 }
 
 fn excess(of: &'static str, found: u64, limit: Option<u64>) -> Option<Excess> {
@@ -419,7 +438,7 @@ mod tests {
         let found = admit(&files, kept(0), &refuse, WHOLE);
         assert!(found.is_refused);
         let excess = found.excess.unwrap();
-        assert_eq!(excess.to_string(), "101 bytes, 1 over the limit of 100");
+        assert_eq!(excess.to_string(), "101 B, 1 B over the limit of 100 B");
         assert!(found.left_out.is_empty());
         assert!(!admit(&files[..1], kept(40), &refuse, WHOLE).is_refused);
         assert!(!admit(&[], kept(500), &refuse, WHOLE).is_refused);
@@ -537,7 +556,7 @@ mod tests {
         refusing.store(600, 5_000).unwrap();
         assert_eq!(
             refusing.store(1, 0).unwrap_err().to_string(),
-            "1001 stored bytes, 1 over the limit of 1000"
+            "1001 B stored, 1 B over the limit of 1000 B"
         );
         let mut logical = Account::new(bytes(1), held, WHOLE);
         assert!(logical.reserve(u64::MAX));

@@ -69,15 +69,13 @@ impl Verdict {
 /// what no `keep_` rule holds. With `keep_` rules alone, everything else is given up. Clocks that are wrong only make ages wrong.
 pub fn select(snapshots: &[Candidate], rules: &Retention, now_ms: u64) -> Vec<Verdict> {
     let mut verdicts = vec![Verdict::Kept; snapshots.len()];
-    let newest_first = |autosaves: bool| {
-        let chosen = move |at: &usize| snapshots[*at].is_autosave == autosaves;
-        (0..snapshots.len())
-            .rev()
-            .filter(chosen)
-            .collect::<Vec<_>>()
-    };
-    thin(snapshots, &newest_first(true), now_ms, &mut verdicts);
-    let history = newest_first(false);
+    thin(
+        snapshots,
+        &newest_first(snapshots, true),
+        now_ms,
+        &mut verdicts,
+    );
+    let history = newest_first(snapshots, false);
     let held = held(snapshots, &history, rules, now_ms);
     for (position, at) in history.iter().enumerate() {
         if !held.contains(at) {
@@ -102,19 +100,18 @@ pub fn eviction_ms(rules: &Retention, position: u64, time_ms: u64) -> Option<u64
         .then(|| time_ms.saturating_add(days.saturating_mul(DAY_MS)))
 }
 
+/// The places of the autosaves, or of all others, newest first.
+fn newest_first(snapshots: &[Candidate], autosaves: bool) -> Vec<usize> {
+    let chosen = |at: &usize| snapshots[*at].is_autosave == autosaves;
+    (0..snapshots.len()).rev().filter(chosen).collect()
+}
+
 /// From when on each of `snapshots` is given up by [`select`] if no other one is made, in milliseconds since 1970 UTC: it stays at
 /// that moment, and goes right after it. None where only newer snapshots could displace it. A date that has passed means that the
 /// next prune takes it.
 pub fn evictions(snapshots: &[Candidate], rules: &Retention) -> Vec<Option<u64>> {
     let mut dates = vec![None; snapshots.len()];
-    let newest_first = |autosaves: bool| {
-        let chosen = move |at: &usize| snapshots[*at].is_autosave == autosaves;
-        (0..snapshots.len())
-            .rev()
-            .filter(chosen)
-            .collect::<Vec<_>>()
-    };
-    let autosaves = newest_first(true);
+    let autosaves = newest_first(snapshots, true);
     let mut hours = BTreeSet::new();
     for (position, at) in autosaves.iter().enumerate() {
         let time_ms = snapshots[*at].time_ms;
@@ -128,7 +125,7 @@ pub fn evictions(snapshots: &[Candidate], rules: &Retention) -> Vec<Option<u64>>
             });
         }
     }
-    let history = newest_first(false);
+    let history = newest_first(snapshots, false);
     let without_age = Retention {
         keep_within_ms: None,
         ..rules.clone()

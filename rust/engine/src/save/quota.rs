@@ -3,7 +3,7 @@
 use super::plan::{Planned, omit_text};
 use super::tree_writer::NewTree;
 use crate::options::SaveOptions;
-use nbws_core::plan::admit::{Account, Excess, Over, Quota, Totals};
+use nbws_core::plan::admit::{Account, Excess, Over, Quota, Totals, size_text};
 use nbws_core::plan::save_order::{Value, value};
 use nbws_core::record::Record;
 use nbws_core::tree::OmitReason;
@@ -164,7 +164,7 @@ fn largest(tree: &NewTree) -> String {
     }
     let named: Vec<String> = named
         .iter()
-        .map(|(name, bytes)| format!("{} ({bytes} bytes)", String::from_utf8_lossy(name)))
+        .map(|(name, bytes)| format!("{} ({})", String::from_utf8_lossy(name), size_text(*bytes)))
         .collect();
     format!("; most lies in {}", named.join(", "))
 }
