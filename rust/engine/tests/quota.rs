@@ -326,6 +326,30 @@ fn age(path: &Path, seconds: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_last_save_that_changes_nothing_does_not_repeat_what_the_snapshot_lacks() {
+    let repo = Repo::with(0).await;
+    fs::remove_dir_all(repo.work()).unwrap();
+    fill(&repo.work());
+    let ws = repo.writer().await;
+    let quota = Quota {
+        hard_bytes: Some(1_400),
+        ..Quota::default()
+    };
+    let first = save_as(&ws, &repo.work(), limited(quota)).await.unwrap();
+    assert_eq!(left_out(&first).len(), 2);
+    let (other, place) = repo.stranger().await;
+    restore_with(&other, &place, restore_options())
+        .await
+        .unwrap();
+    for is_last in [false, true] {
+        let report = opened(&other, &place, is_last).await;
+        assert!(report.complete && report.omitted.is_empty(), "{report:?}");
+        assert_eq!(report.snapshot, first.snapshot);
+        assert_eq!(report.files_opened > 0, is_last, "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_save_of_a_run_reads_again_what_was_modified_shortly_before_the_one_before() {
     let repo = Repo::with(0).await;
     fs::remove_dir_all(repo.work()).unwrap();

@@ -43,6 +43,8 @@ pub(crate) struct Planned {
     pub(crate) shields: Shields,
     /// Something differs from the base.
     pub(crate) is_changed: bool,
+    /// Files are read to be sure, and nothing else is to be done.
+    pub(crate) is_only_doubted: bool,
     pub(crate) files_new: u64,
     pub(crate) files_changed: u64,
     pub(crate) files_unchanged: u64,
@@ -136,6 +138,7 @@ pub(crate) fn plan(
         leaders: hard_link_leaders(&scanned),
         shields: Shields::new(&scanned),
         is_changed: base.is_none(),
+        is_only_doubted: false,
         files_new: 0,
         files_changed: 0,
         files_unchanged: 0,
@@ -217,10 +220,10 @@ impl Planned {
                         self.keep(&entry);
                         continue;
                     }
-                    self.is_changed = true;
                     let was_there = !entry.is_directory() && !entry.is_omitted();
                     let is_file = matches!(entry.body, Body::File { .. });
                     let is_doubted = same && matches!(reread, Reread::Since(_));
+                    self.is_changed |= !is_doubted;
                     self.count(&stat, was_there, is_doubted);
                     self.read_again(i, &stat, is_file.then(|| entry.size()), is_doubted);
                 }
@@ -233,6 +236,8 @@ impl Planned {
             }
         }
         self.scanned = scanned;
+        self.is_only_doubted = !self.is_changed && !self.work.is_empty();
+        self.is_changed |= self.is_only_doubted;
         Ok(())
     }
 

@@ -31,6 +31,12 @@ pub(crate) fn report_of(planned: &Planned, tree: &NewTree, counts: &Counts) -> S
     report
 }
 
+/// What was read to be sure is as it was: a save that had not looked would not repeat what the snapshot lacks either.
+pub(crate) fn as_unchanged(report: &mut SaveReport) {
+    report.omitted.clear();
+    report.stale.clear();
+}
+
 pub(crate) fn describe_scan(report: &mut SaveReport, planned: &Planned) {
     report.files_new = planned.files_new;
     report.files_changed = planned.files_changed;

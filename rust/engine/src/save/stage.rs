@@ -8,7 +8,7 @@ use super::pipeline::{Counts, FreshChunks, Outcome, Parts, Pipeline};
 use super::plan::Planned;
 use super::quota::{Admitted, Limits, refused};
 use super::read::run_reader;
-use super::report::{report_of, warn_if_shrunk};
+use super::report::{as_unchanged, report_of, warn_if_shrunk};
 use super::root::{Description, Stored, store_root};
 use super::tree::{Sources, build_tree};
 use super::tree_writer::NewTree;
@@ -137,6 +137,9 @@ fn fill(
     if let Some((snapshot, seq)) = same_as_known(access, target, &stage, &mut tree) {
         report.snapshot = snapshot.to_hex();
         report.seq = seq;
+        if stage.planned.is_only_doubted {
+            as_unchanged(&mut report);
+        }
         return Ok(Staged::Same(Box::new(report)));
     }
     let brings_files = counts.brings_chunks();
