@@ -272,7 +272,7 @@ async fn over_a_soft_limit_a_save_says_by_how_much_and_where_it_lies() {
             "over the soft limit: {}, {} over the limit of 97.7 KiB; most lies in data ({}), nb.ipynb (700 B), src (553 B)",
             size_text(report.bytes_total),
             size_text(report.bytes_total - 100_000),
-            size_text(2 * WHOLE + 3_001)
+            size_text(2 * WHOLE as u64 + 3_001)
         )
     );
 }
