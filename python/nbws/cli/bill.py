@@ -101,6 +101,8 @@ def print_bill(found: Invoice) -> None:
             for line in found.lines
         ]
         print_table(("what", "from", "to", "quantity", "price", found.currency, "rule"), rows)
+    else:
+        click.echo("no charges: by these rules all of it is free in this time")
     future = f", of which {money(found.forecast)} is a forecast" if found.forecast else ""
     click.echo(f"{heading('total')} {money(found.total)} {found.currency}{future}")
     for note in found.notes[:_LISTED]:
