@@ -13,6 +13,7 @@ mod plan;
 mod quota;
 mod read;
 mod report;
+mod reread;
 mod rescued;
 mod root;
 mod stage;
