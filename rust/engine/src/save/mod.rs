@@ -13,6 +13,7 @@ mod plan;
 mod quota;
 mod read;
 mod report;
+mod reread;
 mod rescued;
 mod root;
 mod stage;
@@ -63,8 +64,7 @@ pub(crate) async fn save(
     options: SaveOptions,
 ) -> Result<SaveReport> {
     check_options(&access, &options)?;
-    let access = Arc::new(access);
-    let mut is_trusted = true;
+    let (access, mut is_trusted) = (Arc::new(access), true);
     loop {
         let mut target = lock(&access, directory).await?;
         target.session.exclude.clone_from(&options.exclude);

@@ -1,5 +1,6 @@
 //! Steps 2 to 4 of a save: scan, merge with the base, order the work.
 
+use super::reread::Reread;
 use crate::local::cache::KnownTree;
 use crate::local::{FileKind, SkipReason, Stat};
 use crate::local::{ScanOptions, Scanned, scan};
@@ -151,38 +152,6 @@ pub(crate) fn plan(
     planned.merge(base, reread, access.inner.format.numeric_ids)?;
     planned.settle(target)?;
     Ok(planned)
-}
-
-/// Modified so shortly before the last save, a file may have got writes through a shared mapping since that moved no timestamp.
-const MAPPED_SECONDS: i64 = 60;
-
-/// Which files are read although nothing in their stat says that they have changed.
-#[derive(Clone, Copy)]
-enum Reread {
-    None,
-    /// Those modified at this second or later.
-    Since(i64),
-    All,
-}
-
-impl Reread {
-    /// For the last save of a run: the newest change that the base knows of is no later than the last save.
-    fn of(options: &SaveOptions, base: Option<&KnownTree>) -> Self {
-        let newest = base.into_iter().flat_map(|tree| &tree.keys);
-        match newest.map(|key| key.ctime.seconds).max() {
-            _ if options.reread => Reread::All,
-            Some(newest) if options.is_last => Reread::Since(newest - MAPPED_SECONDS),
-            _ => Reread::None,
-        }
-    }
-
-    fn wants(self, stat: &Stat) -> bool {
-        match self {
-            Reread::None => false,
-            Reread::Since(second) => stat.mtime.seconds >= second,
-            Reread::All => true,
-        }
-    }
 }
 
 fn hard_link_leaders(scanned: &Scanned) -> HashMap<u32, u32> {
