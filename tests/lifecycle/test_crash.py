@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import nbws
 import pytest
 from lives import IDENTITY, REACH, Machine, World, state_of
 from nbws.errors import Conflict, Corrupt, Denied, Fenced, InvalidState, NbwsError
@@ -116,6 +117,38 @@ def test_a_crash_between_a_record_and_the_note_of_it_loses_nothing(cloud: World,
     assert (report.rescue, machine.notebook().status().rescues) == (None, ())
     assert machine.files() == {"a.txt": "third"}
     assert machine.notebook().workspace.snapshot().read("a.txt") == b"third"
+
+
+def test_a_crash_between_the_tree_and_the_session_of_a_save_keeps_later_work(cloud: World, service: Service) -> None:
+    place, state, tree = f"{cloud.url}/plain", cloud.root / "state", cloud.root / "tree"
+    tree.mkdir()
+
+    def fresh() -> nbws.Workspace:
+        return nbws.Workspace.open(place, create=True, store=cloud.options, state_dir=state)
+
+    (tree / "a.txt").write_text("first")
+    fresh().save(tree)
+    (tree / "a.txt").write_text("second")
+    (tree / "b.txt").write_text("second")
+    (session,) = state.glob("**/session.json")
+    then: list[bytes] = []
+
+    def copy(verb: str, key: str) -> None:
+        if verb == "put" and "/log/" in key:
+            then.append(session.read_bytes())
+
+    service.fault = copy
+    saved = fresh().save(tree).snapshot
+    service.fault = lambda _verb, _key: None
+    # The tree of the save is on the disk, and the session does not name it yet.
+    assert b"pending" in then[0]
+    session.write_bytes(then[0])
+    (tree / "a.txt").write_text("third")
+    report = fresh().restore(tree)
+    assert report.snapshot == saved
+    assert (tree / "a.txt").read_text() == "second"
+    assert report.rescue is not None
+    assert fresh().rescue(report.rescue).read("a.txt") == b"third"
 
 
 def test_a_crash_after_which_somebody_else_saved_keeps_a_rescue(disk: World) -> None:

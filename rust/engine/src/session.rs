@@ -255,7 +255,10 @@ impl Target {
             Appended::Acknowledged => {
                 self.set_head(text.as_bytes());
                 match &record.body {
-                    Body::Snapshot(body) => self.session.proof = Some(body.snapshot),
+                    Body::Snapshot(body) => {
+                        self.session.proof = Some(body.snapshot);
+                        self.find_tree(body.snapshot);
+                    }
                     Body::Claim(_) => self.session.epoch = Some(record.epoch),
                     _ => {}
                 }
@@ -276,6 +279,17 @@ impl Target {
         self.is_open = false;
         self.store_session_or_go_on(&access.inner);
         Ok(true)
+    }
+
+    /// Takes up the tree of a save that ended between storing it and naming it. What it says of files is not trusted: nobody knows
+    /// whether the machine went down with it.
+    fn find_tree(&mut self, snapshot: SnapshotId) {
+        let stored = self.folder.as_ref().map(|f| f.load_tree(snapshot));
+        if let Some(Ok(Some(tree))) = stored {
+            self.session.base = Some(snapshot);
+            self.tree = Some((snapshot, Arc::new(tree)));
+            self.distrust_keys();
+        }
     }
 
     /// As [`Target::store_session`]; without a place to write to, the verb goes on and the report says so.
