@@ -165,7 +165,7 @@ fn every_pair_of_state_and_step_is_accepted_or_refused_as_listed() {
             }
         }
     }
-    assert_eq!(accepted, 9 + 26 + 9 + 10 + 9 + 1);
+    assert_eq!(accepted, 9 + 26 + 5 + 10 + 9 + 1);
 }
 
 #[test]
