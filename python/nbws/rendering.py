@@ -89,7 +89,9 @@ def _says_something(value: Any) -> bool:
 def _shown(name: str, value: Any) -> str:
     """Returns one value as HTML."""
     if dataclasses.is_dataclass(value):
-        return ", ".join(_shown_field(field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        shown = (_shown_field(field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        # The path of a whole is empty.
+        return ", ".join(text for text in shown if text)
     return next((view(name, value) for kind, view in _VIEWS if isinstance(value, kind)), _shown_text(name, str(value)))
 
 
