@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nbws.config import parse_size
 from nbws.errors import InvalidInput
@@ -12,9 +12,7 @@ from nbws.values import Report, format_size
 
 __all__ = ["Quota"]
 
-Count = Literal["logical", "stored"]
-Over = Literal["keep-small", "refuse"]
-_CHOICES = {"count": get_args(Count), "over": get_args(Over)}
+_CHOICES = {"count": ("logical", "stored"), "over": ("keep-small", "refuse")}
 _MAX_FILES = 2**63 - 1
 
 
@@ -41,8 +39,8 @@ class Quota(Report):
     hard_bytes: int | None = None
     soft_files: int | None = None
     hard_files: int | None = None
-    count: Count = "logical"
-    over: Over = "keep-small"
+    count: Literal["logical", "stored"] = "logical"
+    over: Literal["keep-small", "refuse"] = "keep-small"
 
     if TYPE_CHECKING:  # sizes may be text; what is kept are bytes
 
@@ -52,8 +50,8 @@ class Quota(Report):
             hard_bytes: int | str | None = None,
             soft_files: int | None = None,
             hard_files: int | None = None,
-            count: Count = "logical",
-            over: Over = "keep-small",
+            count: Literal["logical", "stored"] = "logical",
+            over: Literal["keep-small", "refuse"] = "keep-small",
         ) -> None: ...
 
     def __post_init__(self) -> None:

@@ -117,4 +117,4 @@ def test_a_soft_limit_warns_and_stores(work: Path, file_url: str) -> None:
     ws = nbws.Workspace.open(file_url, create=True)
     report = ws.save(work, quota=nbws.Quota(soft_bytes=100_000, soft_files=3))
     assert report.complete
-    assert [warning for warning in report.warnings if "larger.bin (300000 bytes)" in warning] != []
+    assert [warning for warning in report.warnings if "larger.bin (293.0 KiB)" in warning] != []

@@ -23,13 +23,14 @@ def categories() -> list[tuple[str, list[str]]]:
     return [(name, list(patterns)) for name, patterns in _shipped()]
 
 
-@cache
-def _shipped() -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _read_shipped() -> tuple[tuple[str, tuple[str, ...]], ...]:
     place = files("nbws.catalogue")
-    cleanable = place.joinpath("cleanable.toml")
-    known = cleanable.read_text("utf-8") if cleanable.is_file() else ""
+    known = place.joinpath("cleanable.toml").read_text("utf-8")
     found = parse(place.joinpath("categories.toml").read_text("utf-8"), known)
     return tuple((name, tuple(patterns)) for name, patterns in found)
+
+
+_shipped = cache(_read_shipped)
 
 
 def parse(text: str, cleanable: str = "") -> list[tuple[str, list[str]]]:

@@ -109,10 +109,16 @@ class Catalogue(Report):
         return tuple(dict.fromkeys(entry.category for entry in self.cleanable))
 
 
-@cache
 def load() -> Catalogue:
     """Returns the catalogue that nbws comes with."""
+    return _shipped()
+
+
+def _read_shipped() -> Catalogue:
     return parse(files("nbws.catalogue").joinpath("cleanable.toml").read_text("utf-8"))
+
+
+_shipped = cache(_read_shipped)
 
 
 def parse(text: str) -> Catalogue:

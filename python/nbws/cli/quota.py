@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from nbws.quota import Quota
 
-    Command = TypeVar("Command", bound=Callable[..., Any])
 
+Command = TypeVar("Command", bound="Callable[..., Any]")
 _FILES = click.IntRange(min=0)
 
 
