@@ -287,7 +287,8 @@ except CleaningInterrupted as interrupted:
     report = interrupted.report
 left = sum(len(files) for _, _, files in os.walk({str(workspace.path)!r}))
 print(report.interrupted, report.files, left)
-raise SystemExit(0 if report.files + left == 10_000 and report.interrupted == bool(left) else 1)
+# Interrupted late, all files may be gone, and directories not.
+raise SystemExit(0 if report.files + left == 10_000 and (report.interrupted or not left) else 1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -349,14 +350,17 @@ def test_twins_for_event_loops(workspace: CleanWorkspace) -> None:
     assert report.files == 2
 
 
-def test_a_cancelled_task_ends_it_between_two_files(workspace: CleanWorkspace) -> None:
+def test_a_cancelled_task_ends_it_between_two_files(workspace: CleanWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A quick disk removes all in one slice of the usual length.
+    monkeypatch.setattr("nbws.cleaning.slices._SLICE_S", 0.001)
     for number in range(10_000):
         workspace.write(f".npm/_cacache/content-v2/{number % 100}/{number}", b"")
     plan = workspace.plan()
 
     async def cancel() -> None:
-        task = asyncio.create_task(plan.apply_async())
-        await asyncio.sleep(0.06)
+        begun = asyncio.Event()
+        task = asyncio.create_task(plan.apply_async(progress=lambda _: begun.set()))
+        await begun.wait()
         task.cancel()
         await task
 
